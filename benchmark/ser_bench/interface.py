@@ -1,0 +1,359 @@
+"""All that describes a plugin: names, sources, specs, recipe, module protocols, hook markers.
+
+Nothing here imports torch, so that a file that holds hooks is free to import. A complete plugin::
+
+    # pyproject.toml:  [project.entry-points.ser_bench]
+    #                  my_plugin = "my_plugin"
+    from ser_bench.interface import FusionHeadSpec, SystemSpec, hookimpl
+
+    def build_head(audio, text, *, dropout):
+        from my_plugin_modules import Head          # torch is imported here, not above
+        return Head((audio or 0) + (text or 0), dropout)
+
+    @hookimpl
+    def ser_bench_fusion_heads():
+        yield FusionHeadSpec(name="mine", summary="One linear layer", pooling="mean", build=build_head)
+
+    @hookimpl
+    def ser_bench_systems():
+        yield SystemSpec(name="my_system", summary="Log-mel and my head", audio="logmel", head="mine")
+
+Shapes below use b = utterances in a batch, t = frames or tokens, c = channels of a front end, d = width of an encoder,
+p = width of a pooled vector, L = number of states (depth + 1), n = utterances or samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+import pluggy
+
+from ser_bench.errors import PluginError, TrainingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+PROJECT = "ser_bench"
+ATTRIBUTES = ("arousal", "valence", "dominance")
+PARTITIONS = ("train", "development", "test1", "test2", "test3")
+Kind = Literal["audio", "text", "head", "system"]
+KINDS: tuple[Kind, ...] = ("audio", "text", "head", "system")
+POOLINGS = ("mean", "max", "mean_max", "mean_std")
+SAMPLE_RATE = 16_000
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+# ``pretrained`` (the pinned source on the hub), ``random`` (full size, from a configuration that ships with the plugin),
+# ``tiny`` (small, random, offline), or a local folder.
+Weights = Literal["pretrained", "random", "tiny"] | Path
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+class Encoded(NamedTuple):
+    """What an encoder gives for a batch."""
+
+    hidden: torch.Tensor
+    """[b, t, d] the last kept layer's states; what stands past an utterance's length is undefined."""
+    lengths: torch.Tensor
+    """[b] int64, valid states of each utterance."""
+    layers: tuple[torch.Tensor, ...] | None = None
+    """L tensors [b, t, d] when asked for; index 0 is the input of the first transformer layer."""
+
+
+class AudioEncoder(Protocol):
+    """The module an ``AudioEncoderSpec`` builds (a ``torch.nn.Module``)."""
+
+    dim: int
+    """d, the width of the states."""
+    depth: int
+    """Transformer layers kept."""
+
+    def frontend(self, wave: torch.Tensor) -> torch.Tensor:
+        """Turn one utterance into frames: float32 [n], mono 16 kHz, -1..1 -> [t, c], t >= 1.
+
+        Frozen and deterministic; called with the exact length, never padded, once per utterance. Its output is stored.
+        """
+
+    def frontend_state(self) -> Mapping[str, Any]:
+        """Give all that ``frontend`` depends on beside the wave: tensors, numbers, strings; part of the store's key."""
+
+    def __call__(self, frames: torch.Tensor, lengths: torch.Tensor, *, layers: bool = False) -> Encoded:
+        """Encode [b, t, c] padded, int64 [b]; reads nothing past ``lengths``."""
+
+
+class TextEncoder(Protocol):
+    """The module a ``TextEncoderSpec`` builds (a ``torch.nn.Module``).
+
+    It may also define ``fit(texts: Sequence[str]) -> None``, called once with the train rows' texts before anything is
+    stored; what it finds is kept with the weights (``get_extra_state``) and named by ``frontend_state``.
+    """
+
+    dim: int
+    depth: int
+
+    def frontend(self, text: str) -> Tokens:
+        """Turn one string, which may be empty, into token ids [t], t >= 1; over-long text is cut and said so."""
+
+    def frontend_state(self) -> Mapping[str, Any]:
+        """Give all that ``frontend`` depends on beside the text; part of the store's key."""
+
+    def __call__(self, ids: torch.Tensor, lengths: torch.Tensor, *, layers: bool = False) -> Encoded:
+        """Encode int64 [b, t], [b]."""
+
+
+class Tokens(NamedTuple):
+    """What a text encoder's front end gives for one string."""
+
+    ids: torch.Tensor
+    """[t] int64."""
+    truncated: bool = False
+    """Whether the text was longer than the model reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a part's weights come from.
+
+    A revision is a commit that somebody has looked up; None is shown as *unpinned*. It is never guessed.
+    """
+
+    repo: str | None = None
+    """Name on the hub, or None for a part that is trained from scratch."""
+    revision: str | None = None
+    licence: str | None = None
+    """SPDX identifier of the weights."""
+    reference: str | None = None
+    """Paper or page that describes the part."""
+    trained_on: tuple[str, ...] = ()
+    """Corpora the weights have seen; one that has seen MSP-Podcast is flagged on the leaderboard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularisation:
+    """What an encoder does to itself while it is trained, and at no other time."""
+
+    dropout: float = 0.1
+    """Probability, everywhere the encoder has a dropout (paper §3.2: 0.1 throughout)."""
+    layerdrop: float = 0.0
+    """Probability of skipping a transformer layer (off: the paper names dropout and early stopping alone)."""
+    time_mask: float = 0.0
+    """Share of frames that start a masked span of 10, as wav2vec 2.0 does (SpecAugment; off, as above)."""
+    feature_mask: float = 0.0
+    """Share of channels that start a masked span of 10."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Training settings. The defaults are the paper's §3.2 where it speaks; the rest is ours and says so."""
+
+    attributes: tuple[str, ...] = ATTRIBUTES
+    """What is trained, selected on and scored; the other attributes' scores are null."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 1e-5
+    head_learning_rate: float | None = None
+    """Learning rate of the fusion head; None: the same as the encoders' (the paper's)."""
+    weight_decay: float = 0.0
+    batch_size: int = 16
+    """Utterances to an optimiser step, over all processes."""
+    epochs: int = 50
+    """At most; the paper gives none (ours)."""
+    patience: int = 5
+    """Epochs without a better development mean CCC before training stops (the paper stops early, patience is ours)."""
+    head_dropout: float = 0.1
+    regularisation: Regularisation = field(default_factory=Regularisation)
+    bucket_batches: int = 8
+    """Batches whose utterances are sorted by length together (ours; the paper says buckets sorted by length)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that cannot be trained, telling all faults at once."""
+        faults = []
+        unknown = [a for a in self.attributes if a not in ATTRIBUTES]
+        if unknown or not self.attributes or len(set(self.attributes)) != len(self.attributes):
+            faults.append(f"attributes is {list(self.attributes)}, expected different names out of {list(ATTRIBUTES)}")
+        if self.optimiser not in ("adam", "adamw"):
+            faults.append(f"optimiser is {self.optimiser!r}, expected 'adam' or 'adamw'")
+        for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1), ("bucket_batches", 1)):
+            if getattr(self, name) < low:
+                faults.append(f"{name} is {getattr(self, name)}, expected {low} or more")
+        rates = [("learning_rate", self.learning_rate), ("head_learning_rate", self.head_learning_rate)]
+        for name, rate in rates:
+            if rate is not None and not 0 < rate < 1:
+                faults.append(f"{name} is {rate}, expected between 0 and 1")
+        if not 0 <= self.weight_decay < 1:
+            faults.append(f"weight_decay is {self.weight_decay}, expected 0 to 1")
+        shares = {"head_dropout": self.head_dropout}
+        shares |= {f"regularisation.{f.name}": getattr(self.regularisation, f.name) for f in dataclasses.fields(Regularisation)}
+        faults += [f"{name} is {share}, expected 0 to 1" for name, share in shares.items() if not 0 <= share < 1]
+        if faults:
+            raise TrainingError("the recipe cannot be trained: " + "; ".join(faults) + ". Correct it with --set recipe.KEY=VALUE.")
+
+
+class _Named:
+    """What all specs check of themselves."""
+
+    kind: ClassVar[Kind]
+    name: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"a {self.kind} plugin is named {self.name!r}; a name has 1 to 64 of a-z, 0-9, '_', '-', '.' and starts"
+                " with a letter or digit. Rename it in its spec."
+            )
+        if not self.summary:
+            raise PluginError(f"{self.kind}:{self.name} has no summary; give one line that says what it is.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioEncoderSpec(_Named):
+    """Describe an audio encoder; ``build(weights, *, depth=None, regularisation)`` makes an ``AudioEncoder``."""
+
+    kind: ClassVar[Kind] = "audio"
+    name: str
+    summary: str
+    dim: int
+    """d at full size."""
+    depth: int
+    """Transformer layers at full size; 0 for an encoder without any."""
+    source: Source = field(default_factory=Source)
+    build: Callable[..., Any]
+    frontend_version: int = 1
+    """Raise it when ``frontend`` gives other numbers for the same parameters: stored frames are then made anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderSpec(_Named):
+    """Describe a text encoder; ``build(weights, *, depth=None, regularisation)`` makes a ``TextEncoder``."""
+
+    kind: ClassVar[Kind] = "text"
+    name: str
+    summary: str
+    dim: int
+    depth: int
+    source: Source = field(default_factory=Source)
+    build: Callable[..., Any]
+    frontend_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionHeadSpec(_Named):
+    """Describe a fusion head; ``build(audio, text, *, dropout)`` takes each modality's input width, or None.
+
+    The module's ``forward(audio, text)`` takes pooled vectors [b, p] where ``pooling`` is named ([b, L, p] with
+    ``layers``), else ``Encoded``; None for an absent modality; it gives [b, 3]. An optional
+    ``fit(audio, text, labels)`` takes the train rows' pooled vectors [n, p] and labels [n, 3] on 0..1 (NaN in a column
+    that the recipe does not train), once, before training.
+    """
+
+    kind: ClassVar[Kind] = "head"
+    name: str
+    summary: str
+    pooling: str | None = None
+    layers: bool = False
+    build: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        """Check the name and the pooling."""
+        super().__post_init__()
+        if self.pooling is not None and self.pooling not in POOLINGS:
+            raise PluginError(f"head:{self.name} names the pooling {self.pooling!r}; known are {', '.join(POOLINGS)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSpec(_Named):
+    """Describe a system that comes apart into an audio and/or a text encoder, a fusion head and a recipe."""
+
+    kind: ClassVar[Kind] = "system"
+    name: str
+    summary: str
+    audio: str | None = None
+    text: str | None = None
+    head: str = "concat"
+    depth: int | None = None
+    """Transformer layers kept of the audio encoder; None: all."""
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Check the name and that something is read."""
+        super().__post_init__()
+        if self.audio is None and self.text is None:
+            raise PluginError(f"system:{self.name} has neither audio nor text encoder; a whole system may read nothing.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeSystemSpec(_Named):
+    """Describe a model that does not come apart; ``build(weights, *, regularisation, dropout)`` makes the module.
+
+    The module has ``audio_frontend(wave)`` if it reads audio, ``text_frontend(text)`` if it reads text (both as an
+    encoder's ``frontend``), ``frontend_state(modality)``, and ``forward(audio, audio_lengths, text, text_lengths)``
+    giving [b, 3]; a system that reads nothing gives [1, 3]. An optional ``fit(rows)`` takes the train ``Rows``.
+    """
+
+    kind: ClassVar[Kind] = "system"
+    name: str
+    summary: str
+    reads: tuple[Literal["audio", "text"], ...]
+    source: Source = field(default_factory=Source)
+    build: Callable[..., Any]
+    frontend_version: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+Spec = AudioEncoderSpec | TextEncoderSpec | FusionHeadSpec | SystemSpec | WholeSystemSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The utterances of one partition, column by column; every sequence has n entries, in the corpus' order."""
+
+    partition: str
+    utterance: Sequence[str]
+    """File names, with ``.wav``."""
+    path: Sequence[str]
+    """Where each wav is on this machine."""
+    duration: NDArray[np.float64]
+    """[n] seconds."""
+    labels: NDArray[np.float64]
+    """[n, 3] arousal, valence, dominance on 1..7; NaN where withheld."""
+    emotion: Sequence[str]
+    """One capital each, or an empty string where withheld."""
+    speaker: Sequence[str]
+    """``Unknown`` where not known."""
+    gender: Sequence[str]
+    """``Male``, ``Female`` or ``Unknown``."""
+    podcast: Sequence[str]
+    transcript: Sequence[str | None]
+    """None where there is none (an empty string is a transcript without words)."""
+
+    def __len__(self) -> int:
+        return len(self.utterance)
+
+
+class Hooks:
+    """The hooks a plugin may implement, each yielding frozen specs."""
+
+    @hookspec
+    def ser_bench_audio_encoders(self) -> Iterator[AudioEncoderSpec]:  # type: ignore[empty-body]
+        """Yield audio encoders."""
+
+    @hookspec
+    def ser_bench_text_encoders(self) -> Iterator[TextEncoderSpec]:  # type: ignore[empty-body]
+        """Yield text encoders."""
+
+    @hookspec
+    def ser_bench_fusion_heads(self) -> Iterator[FusionHeadSpec]:  # type: ignore[empty-body]
+        """Yield fusion heads."""
+
+    @hookspec
+    def ser_bench_systems(self) -> Iterator[SystemSpec | WholeSystemSpec]:  # type: ignore[empty-body]
+        """Yield systems."""
