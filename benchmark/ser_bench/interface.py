@@ -191,10 +191,14 @@ class Recipe:
         if not 0 <= self.weight_decay < 1:
             faults.append(f"weight_decay is {self.weight_decay}, expected 0 to 1")
         shares = {"head_dropout": self.head_dropout}
-        shares |= {f"regularisation.{f.name}": getattr(self.regularisation, f.name) for f in dataclasses.fields(Regularisation)}
+        shares |= {
+            f"regularisation.{f.name}": getattr(self.regularisation, f.name) for f in dataclasses.fields(Regularisation)
+        }
         faults += [f"{name} is {share}, expected 0 to 1" for name, share in shares.items() if not 0 <= share < 1]
         if faults:
-            raise TrainingError("the recipe cannot be trained: " + "; ".join(faults) + ". Correct it with --set recipe.KEY=VALUE.")
+            raise TrainingError(
+                "the recipe cannot be trained: " + "; ".join(faults) + ". Correct it with --set recipe.KEY=VALUE."
+            )
 
 
 class _Named:
@@ -287,7 +291,9 @@ class SystemSpec(_Named):
         """Check the name and that something is read."""
         super().__post_init__()
         if self.audio is None and self.text is None:
-            raise PluginError(f"system:{self.name} has neither audio nor text encoder; a whole system may read nothing.")
+            raise PluginError(
+                f"system:{self.name} has neither audio nor text encoder; a whole system may read nothing."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The leaderboard: rows from records, rendered."""

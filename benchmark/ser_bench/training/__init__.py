@@ -1,0 +1,1 @@
+"""Training on stored frames: batches, loss, the loop, prediction."""

@@ -1,0 +1,250 @@
+"""From a corpus on disk to what training reads: rows, then front-end outputs, stored or on the fly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from ser_bench import frames, system
+from ser_bench.cache import cache_root
+from ser_bench.corpus.msp_podcast import MspPodcast
+from ser_bench.corpus.msp_podcast import rows as rows_of
+from ser_bench.corpus.wavs import read_wave
+from ser_bench.errors import CorpusError, PluginError, SerBenchError, TranscriptError
+from ser_bench.host import Plan
+from ser_bench.interface import PARTITIONS, Rows
+from ser_bench.training.batches import Inputs
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A release, read and checked, as a run uses it."""
+
+    rows: dict[str, Rows]
+    """By partition; utterances with audio only."""
+    block: dict[str, Any]
+    """What the record says of it."""
+    transcripts: str
+    """The transcript source of the rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storing:
+    """How front-end outputs are kept."""
+
+    mode: str = "store"
+    """``store`` or ``off``."""
+    dtype: str = "float16"
+    cache: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """The signature's word for it."""
+        return {"float16": "f16", "float32": "f32"}[self.dtype] + ("" if self.mode == "store" else "-off")
+
+
+def open_corpus(
+    place: str | Path,
+    *,
+    release: str | None = None,
+    transcripts: str = "human",
+    condition: str = "clean",
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Open the release at ``place``, or the embedded one for ``demo``.
+
+    Raises:
+        CorpusError: there is no release, its faults would make a run wrong, or it lacks train or development.
+        TranscriptError: the transcript source is unknown.
+    """
+    if transcripts not in ("human", "none"):
+        raise TranscriptError(
+            f"transcript source '{transcripts}' is unknown; this version reads 'human' (the release's own) and 'none'."
+        )
+    if str(place) == "demo":
+        from ser_bench.corpus.demo import demo_digest, unpack_demo
+
+        place = unpack_demo(cache_root(cache) / f"demo-{demo_digest()[:12]}")
+    builder = MspPodcast(
+        place,
+        release=release,
+        transcripts=transcripts,
+        allow_missing_audio=allow_missing,
+        cache=cache,
+        progress=progress,
+    )
+    builder.download_and_prepare()
+    dataset, source = builder.as_dataset(), builder.source
+    rows, partitions = {}, {}
+    for name in [p for p in PARTITIONS if p in dataset]:
+        listed = rows_of(dataset, name)
+        rows[name] = _with_audio(listed)
+        partitions[name] = {"listed": len(listed), "scored": len(rows[name]), "missing": len(listed) - len(rows[name])}
+    block = {
+        "name": source.corpus_name,
+        "release": source.version,
+        "identity": source.identity,
+        "labels_sha256": source.labels_sha256,
+        "clusters_sha256": source.clusters_sha256,
+        "condition": condition,
+        "partitions": partitions,
+    }
+    return Corpus(rows=rows, block=block, transcripts=transcripts)
+
+
+def require_texts(plan: Plan, corpus: Corpus) -> None:
+    """Refuse a text system without text.
+
+    Raises:
+        TranscriptError: the source is ``none``, or labelled utterances have no transcript.
+    """
+    if "text" not in plan.reads:
+        return
+    if corpus.transcripts == "none":
+        raise TranscriptError(
+            f"{plan.name} reads text, and the transcript source is 'none'. Give --transcripts human, or choose a system "
+            "without text."
+        )
+    for name, rows in corpus.rows.items():
+        absent = [u for u, text in zip(rows.utterance, rows.transcript, strict=True) if text is None]
+        if absent and name != "test3":
+            raise TranscriptError(
+                f"{len(absent):,} of {len(rows):,} {name} utterances have no {corpus.transcripts} transcript (first: "
+                f"{absent[0]}). Restore them, or choose a system without text."
+            )
+
+
+def make_inputs(
+    module: nn.Module,
+    plan: Plan,
+    corpus: Corpus,
+    storing: Storing,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> dict[str, Inputs]:
+    """Return what the module reads of each partition; one store holds all partitions.
+
+    ``test3`` is left out for a text system where it has no transcripts.
+
+    Raises:
+        StoreError: as ``frames.store``.
+        PluginError: a front end fails; names the plugin and the utterance.
+    """
+    rows = dict(corpus.rows)
+    if "text" in plan.reads and "test3" in rows and any(text is None for text in rows["test3"].transcript):
+        del rows["test3"]
+    module.to(device).eval()
+    made = {m: _frames(m, module, plan, corpus, rows, storing, device, progress) for m in plan.reads}
+    inputs, first = {}, 0
+    for name, part in rows.items():
+        views = {m: frames.Part(whole, first, len(part)) for m, whole in made.items()}
+        inputs[name] = Inputs(
+            utterance=part.utterance,
+            duration=part.duration,
+            labels=((part.labels - 1) / 6).astype(np.float32),
+            audio=views.get("audio"),
+            text=views.get("text"),
+        )
+        first += len(part)
+    return inputs
+
+
+def audio_array(module: nn.Module, wave: np.ndarray[Any, Any], device: torch.device) -> np.ndarray[Any, Any]:
+    """Run a system's audio front end on one wave [n]; returns [t, c]."""
+    with torch.no_grad():
+        found = cast(Any, module).audio_frontend(torch.from_numpy(wave).to(device))
+    return cast("np.ndarray[Any, Any]", found.cpu().numpy())
+
+
+def text_array(module: nn.Module, text: str) -> tuple[np.ndarray[Any, Any], bool]:
+    """Run a system's text front end on one string; returns token ids [t] (or states) and whether it was cut."""
+    tokens = cast(Any, module).text_frontend(text)
+    return tokens.ids.cpu().numpy(), tokens.truncated
+
+
+def _frames(
+    modality: str,
+    module: nn.Module,
+    plan: Plan,
+    corpus: Corpus,
+    rows: Mapping[str, Rows],
+    storing: Storing,
+    device: torch.device,
+    progress: Progress | None,
+) -> frames.Frames:
+    """Make one modality's frames for all partitions."""
+    names = [name for part in rows.values() for name in part.utterance]
+    part_spec = plan.parts.get(modality) or plan.parts["system"]
+    key = {
+        "modality": modality,
+        "frontend": system.digest(cast(Any, module).frontend_state(modality)),
+        "frontend_version": part_spec.spec.frontend_version,
+        "computed": "float32",
+    }
+    stored_as = getattr(module, "store_dtype", None)
+    if modality == "audio":
+        paths = [path for part in rows.values() for path in part.path]
+        costs = [float(seconds) for part in rows.values() for seconds in part.duration]
+        key["condition"] = corpus.block["condition"]
+        dtype = stored_as or storing.dtype
+        stamps = [] if storing.mode == "off" else [_stamp(path) for path in paths]
+
+        def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
+            return audio_array(module, read_wave(paths[number]), device), False
+    else:
+        texts = [text or "" for part in rows.values() for text in part.transcript]
+        costs = [len(text) + 1.0 for text in texts]
+        key["transcripts"] = corpus.transcripts
+        dtype = stored_as or "int32"
+        stamps = [hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts]
+
+        def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
+            return text_array(module, texts[number])
+
+    def make(number: int) -> tuple[np.ndarray[Any, Any], bool]:
+        try:
+            return compute(number)
+        except SerBenchError:
+            raise
+        except Exception as error:  # a stranger's code: say whose, and on what
+            raise PluginError(
+                f"the {modality} front end of {part_spec} failed on {names[number]}: {type(error).__name__}: {error}"
+            ) from error
+
+    if storing.mode == "off":
+        return frames.Computed(len(names), make, dtype)
+    told = None if progress is None else (lambda done, total: progress(f"{modality} front end", done, total))
+    return frames.store(cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, progress=told)
+
+
+def _with_audio(rows: Rows) -> Rows:
+    """Return the utterances that have audio."""
+    kept = np.flatnonzero(~np.isnan(rows.duration))
+    if len(kept) == len(rows):
+        return rows
+
+    def only(column: Any) -> Any:
+        return column[kept] if isinstance(column, np.ndarray) else [column[int(n)] for n in kept]
+
+    columns = {name: only(value) for name, value in vars(rows).items() if name != "partition"}
+    if not len(kept):
+        raise CorpusError(f"no utterance of {rows.partition} has audio. Restore the wav files.")
+    return Rows(partition=rows.partition, **columns)
+
+
+def _stamp(path: str) -> str:
+    status = Path(path).stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"

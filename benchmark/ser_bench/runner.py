@@ -1,0 +1,460 @@
+"""The whole pipe: from a release on disk to a record. The only module that knows all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import re
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+from torch import nn
+
+from ser_bench import prepare, recipes, records, system, tables, trained
+from ser_bench.cache import atomic_write
+from ser_bench.errors import PluginError, RecordError, TrainingError
+from ser_bench.host import Plan, host
+from ser_bench.interface import ATTRIBUTES, Recipe, Weights
+from ser_bench.prepare import Corpus, Progress, Storing
+from ser_bench.scoring.partition import score_partition
+from ser_bench.training.batches import Inputs, batches, length_order
+from ser_bench.training.fit import Position, fit
+from ser_bench.training.predict import predict
+
+log = logging.getLogger(__name__)
+
+STRATEGIES = ("finetune", "frozen")
+
+
+def run(
+    plugin: str | None = None,
+    *,
+    corpus: str | Path,
+    audio: str | None = None,
+    text: str | None = None,
+    head: str = "concat",
+    depth: int | None = None,
+    release: str | None = None,
+    transcripts: str | None = None,
+    seeds: Sequence[int] = (1,),
+    strategy: str = "finetune",
+    weights: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    frames: str = "store",
+    frames_dtype: str = "float16",
+    allow_missing: bool = False,
+    out: str | Path | None = None,
+    resume: bool = False,
+    cache: Path | None = None,
+    checkpoint_minutes: float = 10.0,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a system with one recipe on one release, score it, and leave a record.
+
+    Args:
+        plugin: a system's name; or ``audio``, ``text``, ``head`` name an ad-hoc composition.
+        corpus: a release's folder, or ``demo``.
+        depth: transformer layers kept of the audio encoder.
+        release: the version the release is claimed to be.
+        transcripts: ``human`` or ``none``; None: what the system needs.
+        seeds: each is trained and scored; one that is finished in ``out`` is left as it is.
+        strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone.
+        weights: as on the command line (``system.parse_weights``).
+        changes: recipe keys and values.
+        device: as torch names it; None: the accelerator that is there, else the CPU.
+        frames, frames_dtype: ``store`` or ``off``; ``float16`` or ``float32``.
+        allow_missing: go on without utterances that have no audio; the record says how many.
+        out: the run folder; None: ``runs/<system>-<settings digest>``.
+        resume: go on with an unfinished seed.
+        cache: root of the cache.
+        checkpoint_minutes: see ``training.fit``.
+        progress: told of everything that takes long.
+
+    Returns:
+        The run folder, with ``record.json``.
+
+    Raises:
+        SerBenchError: whatever is wrong with what was given; nothing half-written is left.
+    """
+    plan = _plan(plugin, audio=audio, text=text, head=head, depth=depth)
+    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes or {}))
+    if strategy not in STRATEGIES:
+        raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
+    if strategy == "frozen" and plan.whole is not None:
+        raise TrainingError(
+            f"{plan.name} does not come apart, so its encoders cannot be frozen. Use --strategy finetune."
+        )
+    if transcripts not in (None, "none") and "text" not in plan.reads:
+        raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
+    chosen = system.parse_weights(weights, plan)
+    accelerator = _accelerator(device)
+    opened = prepare.open_corpus(
+        corpus,
+        release=release,
+        transcripts=transcripts or ("human" if "text" in plan.reads else "none"),
+        allow_missing=allow_missing,
+        cache=cache,
+        progress=progress,
+    )
+    prepare.require_texts(plan, opened)
+    absent = [name for name in ("train", "development") if name not in opened.rows]
+    if absent:
+        raise TrainingError(f"{corpus} has no {' and no '.join(absent)} partition, which training needs.")
+    storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
+    settings = _settings(plan, chosen, opened, strategy, storing, accelerator)
+    folder = Path(out) if out is not None else Path("runs") / f"{_safe(plan.name)}-{records.digest(settings, 8)}"
+    _require_finished(folder, seeds, resume)
+    records.settle(folder, settings)
+    for seed in seeds:
+        if (folder / f"seed-{seed}" / "result.json").exists():
+            log.info("seed %d is finished already", seed)
+            continue
+        _run_seed(
+            folder / f"seed-{seed}",
+            seed,
+            plan,
+            chosen,
+            opened,
+            strategy,
+            storing,
+            accelerator,
+            resume,
+            checkpoint_minutes,
+            progress,
+        )
+    write_record(folder)
+    return folder
+
+
+def write_record(folder: Path) -> dict[str, Any]:
+    """Make ``record.json`` of a run folder's settings and finished seeds."""
+    results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
+    record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
+    atomic_write(folder / "record.json", records.canonical(record))
+    return record
+
+
+def score(
+    run_folder: str | Path,
+    *,
+    corpus: str | Path,
+    out: str | Path,
+    release: str | None = None,
+    transcripts: str | None = None,
+    device: str | None = None,
+    frames: str = "store",
+    frames_dtype: str = "float16",
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Score a trained run again: on another release, or another transcript source.
+
+    Args:
+        run_folder: what ``run`` left behind; all its finished seeds are scored.
+        corpus: a release's folder, or ``demo``.
+        out: a new folder for the record and the predictions.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        SerBenchError: as ``run``.
+    """
+    source, target = Path(run_folder), Path(out)
+    numbers = trained.seeds(source)
+    old = records.read_json(source / "settings.json")
+    accelerator = _accelerator(device)
+    first = trained.load(source, seed=numbers[0])
+    if transcripts not in (None, "none") and "text" not in first.plan.reads:
+        raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
+    opened = prepare.open_corpus(
+        corpus,
+        release=release,
+        transcripts=transcripts or ("human" if "text" in first.plan.reads else "none"),
+        allow_missing=allow_missing,
+        cache=cache,
+        progress=progress,
+    )
+    prepare.require_texts(first.plan, opened)
+    storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
+    settings = {
+        **old,
+        "corpus": opened.block,
+        "transcripts": {"train": old["transcripts"]["train"], "test": opened.transcripts},
+        "frames": storing.label,
+        "trained": {"corpus": old["corpus"], "frames": old["frames"]},
+    }
+    records.settle(target, settings)
+    for seed in numbers:
+        folder = target / f"seed-{seed}"
+        if (folder / "result.json").exists():
+            continue
+        model = trained.load(source, seed=seed)
+        inputs = prepare.make_inputs(
+            model.module, model.plan, opened, storing, device=accelerator.device, progress=progress
+        )
+        inputs.pop("train", None)
+        result = records.read_json(source / f"seed-{seed}" / "result.json")
+        at = Position(best_epoch=result["run"]["best_epoch"])
+        _finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
+    write_record(target)
+    return target
+
+
+def _run_seed(
+    folder: Path,
+    seed: int,
+    plan: Plan,
+    weights: Mapping[str, Weights],
+    corpus: Corpus,
+    strategy: str,
+    storing: Storing,
+    accelerator: Accelerator,
+    resume: bool,
+    checkpoint_minutes: float,
+    progress: Progress | None,
+) -> None:
+    """Build, fit what is counted, train, score and save one seed."""
+    torch.manual_seed(seed)
+    module = system.build(plan, weights, plan.recipe)
+    train = corpus.rows["train"]
+    system.fit_texts(module, [text or "" for text in train.transcript])
+    if plan.whole is not None and hasattr(module, "fit"):
+        cast(Any, module).fit(train)
+    if strategy == "frozen":
+        module = system.Frozen(cast(system.Composed, module))
+    inputs = prepare.make_inputs(module, plan, corpus, storing, device=accelerator.device, progress=progress)
+    fit_head(module, inputs["train"], plan.recipe, accelerator)
+    # Whatever was drawn on the way here (a store made or found), dropout starts from the same place.
+    torch.manual_seed(seed)
+    at = fit(
+        module,
+        inputs["train"],
+        inputs["development"],
+        plan.recipe,
+        seed=seed,
+        folder=folder,
+        accelerator=accelerator,
+        resume=resume,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
+    )
+    sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
+    trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
+    del inputs["train"]
+    _finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
+
+
+def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Accelerator) -> None:
+    """Let the head solve what it solves (a ridge start) on the pooled train vectors; once, before training."""
+    solve = system.fit_head(module)
+    if solve is None:
+        return
+    parts: dict[str, list[torch.Tensor]] = {"audio": [], "text": []}
+    order = length_order(train.duration, recipe.batch_size)
+    module.eval()
+    with torch.no_grad():
+        for batch in batches(train, order, accelerator.device):
+            for name, vector in zip(parts, system.pooled(module, batch), strict=True):
+                if vector is not None:
+                    parts[name].append(vector.float().cpu())
+    back = np.argsort(np.concatenate(order))
+    audio, text = (torch.cat(vectors)[back] if vectors else None for vectors in parts.values())
+    labels = torch.from_numpy(train.labels.copy())
+    labels[:, [i for i, name in enumerate(ATTRIBUTES) if name not in recipe.attributes]] = torch.nan
+    head = cast(nn.Module, system.head_of(module))
+    head.cpu()
+    solve(audio, text, labels)
+    head.to(accelerator.device)
+
+
+def _finish(
+    folder: Path,
+    seed: int,
+    module: nn.Module,
+    plan: Plan,
+    corpus: Corpus,
+    inputs: Mapping[str, Inputs],
+    accelerator: Accelerator,
+    at: Position,
+    progress: Progress | None,
+) -> None:
+    """Predict and score every partition but train; write predictions, then the result, which marks the seed finished."""
+    began, audio_seconds = time.monotonic(), 0.0
+    values: dict[str, NDArray[np.float64]] = {}
+    for done, (name, part) in enumerate(inputs.items()):
+        if progress is not None:
+            progress("predicting", done, len(inputs))
+        with accelerator.autocast():
+            values[name] = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device) * 6 + 1
+        audio_seconds += float(part.duration.sum())
+    took = time.monotonic() - began
+    attributes = plan.recipe.attributes
+    digest = tables.write_predictions(folder / "predictions.parquet", inputs, values, attributes)
+    scores, resampling = {}, {}
+    for name in inputs:
+        if name == "test3":  # its labels are withheld: predictions only, in the challenge's form
+            tables.write_challenge(folder / "test3.csv", inputs[name].utterance, values[name])
+            continue
+        rows = corpus.rows[name]
+        found = score_partition(values[name], rows.labels, rows=rows, attributes=attributes)
+        scores[name], resampling[name] = found.as_dict(), found.resampling
+    total, trainable = system.count(module)
+    rate = at.trained_audio_seconds / at.trained_seconds if at.trained_seconds else None
+    device = accelerator.device
+    result = {
+        "run": {
+            "seed": seed,
+            "best_epoch": at.best_epoch,
+            "epochs": max(at.epoch - 1, 0),
+            "predictions_sha256": digest,
+            "scores": scores,
+            "resampling": resampling,
+            "layer_weights": None,
+        },
+        "size": {"parameters": total, "trainable_parameters": trainable},
+        "transcripts": _texts(inputs, corpus),
+        "speed": {
+            "device": _device_name(device),
+            "train_audio_seconds_per_second": None if rate is None else round(rate, 3),
+            "predict_audio_seconds_per_second": round(audio_seconds / took, 3),
+            "peak_memory_bytes": _peak_memory(device),
+        },
+        "environment": records.environment(
+            _device_name(device),
+            torch.get_num_threads(),
+            {"torch": torch.__version__, "transformers": _version("transformers")},
+        ),
+    }
+    atomic_write(folder / "result.json", records.canonical(result))
+
+
+def _texts(inputs: Mapping[str, Inputs], corpus: Corpus) -> dict[str, Any]:
+    """Count cut and empty texts over the scored partitions; the WER of human text is none."""
+    truncated = empty = 0
+    for name, part in inputs.items():
+        if part.text is not None:
+            truncated += sum(part.text.truncated(number) for number in range(len(part)))
+            empty += sum(not (text or "").strip() for text in corpus.rows[name].transcript)
+    return {"truncated": truncated, "empty": empty, "wer": None}
+
+
+def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str, depth: int | None) -> Plan:
+    if plugin is not None and (audio or text):
+        raise PluginError(
+            f"--plugin {plugin} and --audio/--text were both given; a run is of one system. Give one of them."
+        )
+    if plugin is not None:
+        return host().plan(plugin, depth=depth)
+    return host().compose(audio=audio, text=text, head=head, depth=depth)
+
+
+def _settings(
+    plan: Plan,
+    weights: Mapping[str, Weights],
+    corpus: Corpus,
+    strategy: str,
+    storing: Storing,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Return all that a run depends on beside the seed."""
+    labels = {part: _weights_label(plan, part, given) for part, given in weights.items()}
+    distinct = sorted(set(labels.values()))
+    return {
+        "system": {
+            "name": plan.name,
+            "distribution": plan.distribution,
+            "version": plan.version,
+            "reads": list(plan.reads),
+            "head": plan.head.spec.name if plan.head else None,
+            "depth": plan.depth,
+            "weights": distinct[0] if len(distinct) == 1 else "+".join(f"{p}={w}" for p, w in labels.items()),
+            "parts": [_part(part, offer.spec, labels[part]) for part, offer in plan.parts.items()],
+        },
+        "corpus": corpus.block,
+        "transcripts": {"train": corpus.transcripts, "test": corpus.transcripts},
+        "strategy": strategy,
+        "recipe": recipes.as_dict(plan.recipe),
+        "frames": storing.label,
+        "precision": {"no": "float32", "bf16": "bfloat16"}[str(accelerator.mixed_precision)],
+    }
+
+
+def _part(part: str, spec: Any, weights: str) -> dict[str, Any]:
+    source = dataclasses.asdict(spec.source) | {"trained_on": list(spec.source.trained_on)}
+    return {"kind": part, "name": spec.name, "weights": weights, **source}
+
+
+def _weights_label(plan: Plan, part: str, given: Weights) -> str:
+    """Return ``pretrained``, ``random``, ``tiny``, ``scratch`` (nothing to load) or ``local-<digest of the files>``."""
+    if isinstance(given, Path):
+        files = sorted(p for p in given.iterdir() if p.suffix in (".safetensors", ".bin"))
+        if not files:
+            raise RecordError(f"the weights folder {given} holds no .safetensors file. Name a checkpoint's folder.")
+        together = "".join(records.file_digest(path) for path in files)
+        return f"local-{hashlib.sha256(together.encode()).hexdigest()[:8]}"
+    return "scratch" if given != "tiny" and plan.parts[part].spec.source.repo is None else given
+
+
+def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
+    if len(set(seeds)) != len(seeds) or not seeds or min(seeds) < 0:
+        raise TrainingError(f"seeds {list(seeds)} were given; expected different whole numbers from 0 on.")
+    unfinished = [
+        seed for seed in seeds if (s := folder / f"seed-{seed}").exists() and not (s / "result.json").exists()
+    ]
+    if unfinished and not resume:
+        raise RecordError(
+            f"{folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
+            f"{folder / f'seed-{unfinished[0]}'} to start it anew."
+        )
+
+
+def _accelerator(device: str | None) -> Accelerator:
+    """Return accelerate's view of the device: bfloat16 autocast on a GPU, float32 on the CPU."""
+    try:
+        wanted = torch.device(device) if device else None
+    except RuntimeError as error:
+        raise TrainingError(f"--device {device} is not a device; give cpu, cuda or cuda:N.") from error
+    if wanted is not None and wanted.type == "cuda":
+        if not torch.cuda.is_available() or (wanted.index or 0) >= torch.cuda.device_count():
+            raise TrainingError(
+                f"--device {device} was asked for, and torch sees {torch.cuda.device_count()} GPUs. Use --device cpu."
+            )
+        torch.cuda.set_device(wanted.index or 0)
+    on_cpu = (wanted is not None and wanted.type == "cpu") or not torch.cuda.is_available()
+    AcceleratorState._reset_state(reset_partial_state=True)  # a second run in one process may choose another device
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return bytes: the device's peak on a GPU, the process's on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name).strip("-")

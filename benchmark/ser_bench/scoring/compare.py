@@ -1,0 +1,221 @@
+"""Compare two systems from what their records publish: no labels, no predictions.
+
+A *block* is the resampling block of one seed and partition (``PartitionScore.resampling``). Blocks of two systems are
+paired: the same utterances, in the same clusters, scored by the same metric. docs/statistics.md has the formulas.
+
+Letters: S seeds, K clusters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ser_bench.errors import ScoreError
+from ser_bench.interface import ATTRIBUTES
+from ser_bench.scoring.resampling import jackknife, t_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Block = Mapping[str, Any]
+Verdict = Literal["better", "worse", "on par", "undecided"]
+
+MARGIN = 0.01
+"""Differences of CCC under this are of no importance (ours: the spread over seeds of one system is about as large)."""
+DECIDABLE = 5
+"""Clusters that a verdict needs; with fewer it is always ``undecided``."""
+_COLUMNS = (*ATTRIBUTES, "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far system a is ahead of system b on one attribute, or on the mean over attributes."""
+
+    value: float
+    """CCC of a less CCC of b, each the mean over its seeds."""
+    ci95: tuple[float, float] | None
+    """None with fewer than two clusters."""
+    p_value: float
+    """Two-sided, of the hypothesis that the difference is 0; 1 with fewer than ``DECIDABLE`` clusters."""
+    verdict: Verdict
+    """About a. ``better`` or ``worse``: the 95 % interval excludes 0. Else ``on par``: the 90 % interval lies inside
+    the margin on both sides (two one-sided tests at 5 %). Else ``undecided``."""
+    negligible: bool
+    """Whether the 90 % interval lies inside the margin; a difference can be both real and negligible."""
+
+
+def compare(
+    a: Block | Sequence[Block], b: Block | Sequence[Block], *, margin: float = MARGIN
+) -> dict[str, Difference | None]:
+    """Compare two systems on one partition, by attribute and on the mean.
+
+    Args:
+        a: one block, or one for each seed.
+        b: the same for the other system; the number of seeds may differ.
+        margin: CCC, more than 0; differences inside it are ``on par`` if the data can tell.
+
+    Returns:
+        ``arousal``, ``valence``, ``dominance``, ``mean``; None where one of the systems has no such score, and for the
+        mean also where the two are means over different attributes.
+
+    Raises:
+        ScoreError: the blocks are of different utterances, clusters or metrics, there are none, or the margin is not
+            above 0.
+    """
+    if not margin > 0:
+        raise ScoreError(f"the margin is {margin}, expected a CCC above 0, such as {MARGIN}. Correct it with --margin.")
+    blocks_a, blocks_b = _as_blocks(a), _as_blocks(b)
+    _check_paired([*blocks_a, *blocks_b])
+    return {column: _difference(blocks_a, blocks_b, column, margin) for column in _COLUMNS}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6(2), 65)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1)
+    return [float(x) for x in corrected]
+
+
+def rank(rows: Sequence[Block | Sequence[Block]], *, attribute: str = "mean", level: float = 0.05) -> list[int | None]:
+    """Rank the rows of one track and partition: 1 + the number of rows that the corrected paired test calls better.
+
+    All pairs are tested, and their p-values corrected together by ``holm``. Rows that no test tells apart share a rank.
+
+    Args:
+        rows: each row's block, or its seeds' blocks.
+        attribute: ``mean`` or an attribute.
+        level: of the tests together.
+
+    Returns:
+        One rank per row; None for a row without that score, or whose mean is not over all attributes.
+
+    Raises:
+        ScoreError: as ``compare``.
+    """
+    seeds = [_as_blocks(row) for row in rows]
+    needed = ATTRIBUTES if attribute == "mean" else (attribute,)
+    able = [i for i, blocks in enumerate(seeds) if all(block[a] is not None for block in blocks for a in needed)]
+    _check_paired([block for i in able for block in seeds[i]])
+    pairs = list(itertools.combinations(able, 2))
+    found = [_difference(seeds[i], seeds[j], attribute, MARGIN) for i, j in pairs]
+    tests = [(pair, difference) for pair, difference in zip(pairs, found, strict=True) if difference is not None]
+    better_than = dict.fromkeys(able, 0)
+    corrected = holm([difference.p_value for _, difference in tests])
+    for ((i, j), difference), p_value in zip(tests, corrected, strict=True):
+        if p_value < level:
+            better_than[j if difference.value > 0 else i] += 1
+    return [1 + better_than[i] if i in better_than else None for i in range(len(seeds))]
+
+
+def _column(blocks: Sequence[Block], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return full values [S] and leave-one-out values [S, K]."""
+    return (
+        np.array([block["full"][column] for block in blocks], dtype=np.float64),
+        np.array([block[column] for block in blocks], dtype=np.float64),
+    )
+
+
+def _as_blocks(given: Block | Sequence[Block]) -> list[Block]:
+    blocks = [given] if isinstance(given, Mapping) else list(given)
+    if not blocks:
+        raise ScoreError("a system without any seed's resampling block was given; a comparison needs one or more.")
+    return blocks
+
+
+def _check_paired(blocks: Sequence[Block]) -> None:
+    for key, word in (("metric", "metric"), ("digest", "clusters digest"), ("sizes", "cluster sizes")):
+        for block in blocks[1:]:
+            if block[key] != blocks[0][key]:
+                given, other = (str(x[key])[:40] for x in (blocks[0], block))
+                raise ScoreError(
+                    f"the two scores cannot be paired: {word} {given} and {other}. Both must be of the same release,"
+                    " partition, utterances and metric version; score one of the runs again."
+                )
+
+
+def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: float) -> Difference | None:
+    both = (*a, *b)
+    if any(block[column] is None for block in both) or (column == "mean" and len({_trained(x) for x in both}) > 1):
+        return None
+    (full_a, out_a), (full_b, out_b) = _column(a, column), _column(b, column)
+    value = float(full_a.mean() - full_b.mean())
+    sizes = np.array(a[0]["sizes"])
+    if len(sizes) < 2:
+        return Difference(value=value, ci95=None, p_value=1.0, verdict="undecided", negligible=False)
+    by_cluster, freedom = jackknife(np.float64(value), out_a.mean(axis=0) - out_b.mean(axis=0), sizes)
+    variance, freedom = with_seeds(by_cluster, freedom, [full_a, full_b], [out_a, out_b], sizes)
+    error = float(np.sqrt(variance))
+    low, high = (value + sign * float(t_quantile(freedom, 0.95)) * error for sign in (-1, 1))
+    reach90 = float(t_quantile(freedom, 0.90)) * error
+    decidable = len(sizes) >= DECIDABLE
+    negligible = decidable and abs(value) + reach90 < margin
+    verdict: Verdict = "on par" if negligible else "undecided"
+    if decidable and (low > 0 or high < 0):
+        verdict = "better" if low > 0 else "worse"
+    p_value = _p_value(value, error, freedom) if decidable else 1.0
+    return Difference(value=value, ci95=(low, high), p_value=p_value, verdict=verdict, negligible=negligible)
+
+
+def with_seeds(
+    by_cluster: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    full: Sequence[NDArray[np.float64]],
+    left_out: Sequence[NDArray[np.float64]],
+    sizes: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Add the variance that comes from the seeds to that of the clusters.
+
+    For the mean over seeds of one system, or the difference of two such means. s^2, the variance of the full values
+    around their system's mean, pooled over the systems, holds two things: how far the seeds' models differ, and how
+    differently they do on these very clusters. The second is in ``by_cluster`` already; its share of s^2 is the
+    jackknife variance of each seed's distance to its system's mean, and is taken off. What is left (0 or more) counts
+    1 / S_a + 1 / S_b times, with S_a + S_b - 2 degrees of freedom (1 / S and S - 1 for one system), joined to the
+    clusters' by Welch and Satterthwaite. With one seed of each there is no s^2: the result then is about these trained
+    models, not about what would be trained again.
+
+    Args:
+        by_cluster: [...] variance of the difference of the systems' means.
+        freedom: [...] its degrees of freedom.
+        full: [..., S] of each system.
+        left_out: [..., S, K] of each system.
+        sizes: [..., K] utterances.
+
+    Returns:
+        Variance and degrees of freedom, [...] each.
+    """
+    counts = [values.shape[-1] for values in full]
+    seed_freedom = sum(counts) - len(counts)
+    if seed_freedom == 0:
+        return by_cluster, freedom
+    spread = np.zeros_like(by_cluster)
+    for values, out in zip(full, left_out, strict=True):
+        off = values - values.mean(axis=-1, keepdims=True)
+        off_out = out - out.mean(axis=-2, keepdims=True)
+        shared, _ = jackknife(off, off_out, np.broadcast_to(sizes[..., None, :], off_out.shape))
+        spread = spread + (off**2 - shared).sum(axis=-1)
+    by_seed = np.maximum(spread, 0) / seed_freedom * sum(1 / count for count in counts)
+    variance = by_cluster + by_seed
+    # Nothing varies: any freedom will do, the interval is a point.
+    safe = np.where(variance > 0, variance, 1)
+    inverse = (by_cluster / safe) ** 2 / freedom + (by_seed / safe) ** 2 / seed_freedom
+    return variance, np.where(variance > 0, 1 / np.where(inverse > 0, inverse, 1), freedom)
+
+
+def _p_value(value: float, error: float, freedom: NDArray[np.float64]) -> float:
+    from scipy.special import stdtr  # heavy for what only imports this module
+
+    if error == 0:
+        return float(value == 0)
+    return float(2 * stdtr(np.maximum(freedom, 0.5), -abs(value) / error))
+
+
+def _trained(block: Block) -> tuple[str, ...]:
+    return tuple(a for a in ATTRIBUTES if block[a] is not None)

@@ -1,0 +1,162 @@
+"""A trained system on disk: save it, open it again without the hub, predict with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ser_bench import prepare, recipes, records, saved, system
+from ser_bench.cache import atomic_write
+from ser_bench.errors import PluginError, RecordError, TranscriptError
+from ser_bench.host import Host, Plan, host
+from ser_bench.interface import ATTRIBUTES, SAMPLE_RATE, Weights
+from ser_bench.training.batches import Inputs
+from ser_bench.training.predict import predict
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained system, ready to predict; ``ser_bench.load`` opens one."""
+
+    plan: Plan
+    module: nn.Module
+    device: torch.device
+
+    def predict(self, wave: NDArray[np.float32] | None, text: str | None = None) -> dict[str, float | None]:
+        """Predict one utterance.
+
+        Args:
+            wave: [n] mono 16 kHz, -1..1 (``ser_bench.corpus.read_wave`` gives this of any file).
+            text: what is said; for systems that read text.
+
+        Returns:
+            arousal, valence, dominance on 1..7 (models may step outside a little); None for one it was not trained on.
+
+        Raises:
+            TranscriptError: the system reads text and none was given, or the reverse.
+            PluginError: the wave is not such an array.
+        """
+        if ("text" in self.plan.reads) != (text is not None):
+            need = "reads text: give what is said (--text)" if text is None else "reads no text: leave it out (--text)"
+            raise TranscriptError(f"{self.plan.name} {need}.")
+        if wave is None or wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+            shape = None if wave is None else list(wave.shape)
+            raise PluginError(
+                f"a wave of shape {shape} was given; expected finite float32 [n], mono, {SAMPLE_RATE} Hz, "
+                "at least one sample."
+            )
+        heard = (
+            prepare.audio_array(self.module, wave.astype(np.float32), self.device)
+            if "audio" in self.plan.reads
+            else None
+        )
+        read = prepare.text_array(self.module, text)[0] if text is not None else None
+        inputs = Inputs(
+            utterance=["the given utterance"],
+            duration=np.array([len(wave) / SAMPLE_RATE]),
+            labels=np.full((1, 3), np.nan, np.float32),
+            audio=None if heard is None else _One(heard),
+            text=None if read is None else _One(read),
+        )
+        values = predict(self.module, inputs, batch_size=1, device=self.device)[0] * 6 + 1
+        trained = self.plan.recipe.attributes
+        return {name: float(v) if name in trained else None for name, v in zip(ATTRIBUTES, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class _One:
+    """Frames of a single utterance."""
+
+    array: NDArray[Any]
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        return self.array
+
+    def truncated(self, number: int) -> bool:
+        return False
+
+
+def save(folder: Path, module: nn.Module, plan: Plan, *, strategy: str, sizes: dict[str, str]) -> None:
+    """Write ``model.safetensors`` and ``config.json``.
+
+    Args:
+        folder: ``seed-N/model``.
+        module: trained.
+        plan: with the recipe it was trained with.
+        strategy: ``frozen`` wraps the encoders when it is opened again.
+        sizes: part -> ``tiny`` or ``random``: the size of the empty module that the weights are loaded into.
+    """
+    tensors, extra = saved.state(module)
+    saved.write(folder / "model.safetensors", tensors, {"extra": extra})
+    config = {
+        "composition": composition(plan),
+        "strategy": strategy,
+        "sizes": sizes,
+        "recipe": recipes.as_dict(plan.recipe),
+    }
+    atomic_write(folder / "config.json", records.canonical(config))
+
+
+def composition(plan: Plan) -> dict[str, Any]:
+    """Return the names a plan can be resolved from again."""
+    if plan.whole is not None:
+        return {"system": plan.whole.spec.name}
+    parts = {kind: getattr(plan, kind) for kind in ("audio", "text", "head")}
+    return {kind: offer.spec.name if offer else None for kind, offer in parts.items()} | {"depth": plan.depth}
+
+
+def resolve(names: dict[str, Any], found: Host) -> Plan:
+    """Resolve what ``composition`` gave."""
+    return found.plan(names["system"]) if "system" in names else found.compose(**names)
+
+
+def seeds(run: Path) -> list[int]:
+    """Return the finished seeds of a run folder.
+
+    Raises:
+        RecordError: there is none.
+    """
+    found = sorted(int(path.parent.name.removeprefix("seed-")) for path in run.glob("seed-*/result.json"))
+    if not found:
+        raise RecordError(f"{run} holds no finished seed; expected a folder that `ser-bench run` made.")
+    return found
+
+
+def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Trained:
+    """Open a trained system.
+
+    Args:
+        run: a run folder.
+        seed: which of its seeds; None: the first.
+        device: as torch names it.
+
+    Raises:
+        RecordError: no such seed, or its files do not fit the installed plugins.
+    """
+    folder = Path(run)
+    finished = seeds(folder)
+    chosen = finished[0] if seed is None else seed
+    if chosen not in finished:
+        raise RecordError(f"{folder} has no finished seed {chosen}; it has {', '.join(map(str, finished))}.")
+    model = folder / f"seed-{chosen}" / "model"
+    config = records.read_json(model / "config.json")
+    plan = resolve(config["composition"], host())
+    recipe = recipes.from_dict(config["recipe"])
+    module = system.build(plan, cast("dict[str, Weights]", config["sizes"]), recipe)
+    if config["strategy"] == "frozen":
+        module = system.Frozen(cast(system.Composed, module))
+    tensors, about = saved.read(model / "model.safetensors")
+    saved.restore(module, tensors, about["extra"], where=model / "model.safetensors")
+    where = torch.device(device)
+    name = records.read_json(folder / "settings.json")["system"]["name"]
+    return Trained(dataclasses.replace(plan, recipe=recipe, name=name), module.to(where).eval(), where)

@@ -1,0 +1,47 @@
+"""Predict a partition: batched in length order, each utterance's number independent of its batch mates."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ser_bench.errors import TrainingError
+from ser_bench.training.batches import Batch, Inputs, batches, length_order
+
+
+def forward(system: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the system's predictions for a batch, [b, 3] float32 on 0..1.
+
+    Raises:
+        TrainingError: the system gives another shape.
+    """
+    predicted = system(batch.audio, batch.audio_lengths, batch.text, batch.text_lengths)
+    size = len(batch.index)
+    if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) not in ((size, 3), (1, 3)):
+        given = list(predicted.shape) if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+        raise TrainingError(f"the system gave {given}, expected [{size}, 3]. Correct the plugin's forward.")
+    return predicted.float().expand(size, 3)
+
+
+@torch.no_grad()
+def predict(system: nn.Module, inputs: Inputs, *, batch_size: int, device: torch.device) -> NDArray[np.float64]:
+    """Return [n, 3] on 0..1, in the partition's order; values outside are kept as they are.
+
+    Raises:
+        TrainingError: a prediction is not finite; names the utterance.
+    """
+    was_training = system.training
+    system.eval()
+    out = np.full((len(inputs), 3), np.nan)
+    for batch in batches(inputs, length_order(inputs.duration, batch_size), device):
+        out[batch.index] = forward(system, batch).double().cpu().numpy()
+    system.train(was_training)
+    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+    if len(bad):
+        raise TrainingError(
+            f"{len(bad)} of {len(out)} predictions are not finite (first: {inputs.utterance[int(bad[0])]}). "
+            "Check the plugin with `ser-bench plugins check`, or lower recipe.learning_rate."
+        )
+    return out
