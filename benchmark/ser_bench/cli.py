@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ser_bench
 from ser_bench.errors import SerBenchError
+from ser_bench.version import VERSION
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ser-bench", description=ser_bench.__doc__.splitlines()[0] if ser_bench.__doc__ else None
+        prog="ser-bench",
+        description="A benchmark for speech emotion recognition: arousal, valence and dominance from speech and text.",
     )
-    parser.add_argument("--version", action="version", version=f"ser-bench {ser_bench.__version__}")
+    parser.add_argument("--version", action="version", version=f"ser-bench {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_score(commands)

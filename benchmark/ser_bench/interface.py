@@ -51,8 +51,8 @@ SAMPLE_RATE = 16_000
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-# ``pretrained`` (the pinned source on the hub), ``random`` (full size, from a configuration that ships with the plugin),
-# ``tiny`` (small, random, offline), or a local folder.
+# ``pretrained`` (the pinned source on the hub), ``random`` (full size, from a configuration that ships with the
+# plugin), ``tiny`` (small, random, offline), or a local folder.
 Weights = Literal["pretrained", "random", "tiny"] | Path
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")

@@ -27,7 +27,8 @@ def pool(pooling: str, hidden: Tensor, lengths: Tensor) -> Tensor:
     """Pool each utterance's own states.
 
     ``mean``; ``max``; ``mean_max``, the element-wise mean of the two (the paper's §2.1 as settled by its parameter
-    counts); ``mean_std``, the mean and the population standard deviation side by side. Sums are taken in float32 or wider.
+    counts); ``mean_std``, the mean and the population standard deviation side by side. Sums are taken in float32 or
+    wider.
 
     Args:
         pooling: one of ``interface.POOLINGS``.

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from ser_bench import frames, system
 from ser_bench.cache import cache_root
+from ser_bench.corpus.demo import cached_demo
 from ser_bench.corpus.msp_podcast import MspPodcast
 from ser_bench.corpus.msp_podcast import rows as rows_of
 from ser_bench.corpus.wavs import read_wave
@@ -74,13 +75,13 @@ def open_corpus(
             f"transcript source '{transcripts}' is unknown; this version reads 'human' (the release's own) and 'none'."
         )
     if str(place) == "demo":
-        from ser_bench.corpus.demo import demo_digest, unpack_demo
-
-        place = unpack_demo(cache_root(cache) / f"demo-{demo_digest()[:12]}")
+        place = cached_demo(cache)
     builder = MspPodcast(
         place,
         release=release,
-        transcripts=transcripts,
+        transcripts=cast(Literal["human", "none"], transcripts),
+        # Whether text is needed, the system tells (``require_texts``), with a message of its own.
+        need_transcripts=False,
         allow_missing_audio=allow_missing,
         cache=cache,
         progress=progress,
@@ -114,8 +115,8 @@ def require_texts(plan: Plan, corpus: Corpus) -> None:
         return
     if corpus.transcripts == "none":
         raise TranscriptError(
-            f"{plan.name} reads text, and the transcript source is 'none'. Give --transcripts human, or choose a system "
-            "without text."
+            f"{plan.name} reads text, and the transcript source is 'none'. Give --transcripts human, or choose a "
+            "system without text."
         )
     for name, rows in corpus.rows.items():
         absent = [u for u, text in zip(rows.utterance, rows.transcript, strict=True) if text is None]

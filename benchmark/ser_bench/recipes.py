@@ -29,7 +29,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: key -> value, the key without ``recipe.``; a value may be a string as typed on a command line.
 
     Raises:
-        TrainingError: a key is unknown, a value has the wrong type, or the result cannot be trained; all faults at once.
+        TrainingError: a key is unknown, a value has the wrong type, or the result cannot be trained; all at once.
     """
     known = keys()
     outer: dict[str, Any] = {}

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-import ser_bench
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring.ccc import METRIC
 from ser_bench.scoring.seeds import over_seeds
+from ser_bench.version import VERSION
 
 SCHEMA = 1
 COLUMNS = (*ATTRIBUTES, "mean")
@@ -239,7 +239,7 @@ def environment(device: str, threads: int, versions: Mapping[str, str]) -> Json:
     import platform
 
     return {
-        "ser_bench": ser_bench.__version__,
+        "ser_bench": VERSION,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": device,

@@ -259,8 +259,8 @@ def _blame(offer: Offer, what: str, error: Exception) -> NoReturn:
 def parse_weights(given: Sequence[str], plan: Plan) -> dict[str, Weights]:
     """Turn ``--weights`` words into part -> weights.
 
-    Each word is ``pretrained``, ``random``, ``tiny`` or a folder, for all parts (a folder: for a system of one part), or
-    ``PART=`` one of these.
+    Each word is ``pretrained``, ``random``, ``tiny`` or a folder, for all parts (a folder: for a system of one part),
+    or ``PART=`` one of these.
 
     Raises:
         WeightsError: a folder for a system of several parts, an unknown part, or a folder that is not there.

@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 
-if TYPE_CHECKING:
-    from ser_bench.training.batches import Inputs
-
 COLUMNS = ("utterance", "partition", *ATTRIBUTES)
 
 
 def write_predictions(
-    path: Path, inputs: Mapping[str, Inputs], values: Mapping[str, NDArray[np.float64]], attributes: Sequence[str]
+    path: Path,
+    utterances: Mapping[str, Sequence[str]],
+    values: Mapping[str, NDArray[np.float64]],
+    attributes: Sequence[str],
 ) -> str:
     """Write one seed's predictions and return their digest.
 
     Args:
         path: the Parquet file.
-        inputs: by partition, for the utterances' names.
+        utterances: by partition.
         values: by partition, [n, 3] on 1..7.
         attributes: those trained; the others' column is null.
     """
@@ -38,8 +38,8 @@ def write_predictions(
 
     partitions = list(values)
     columns: dict[str, Any] = {
-        "utterance": [name for p in partitions for name in inputs[p].utterance],
-        "partition": [p for p in partitions for _ in inputs[p].utterance],
+        "utterance": [name for p in partitions for name in utterances[p]],
+        "partition": [p for p in partitions for _ in utterances[p]],
     }
     stacked = np.concatenate([values[p] for p in partitions])
     for number, name in enumerate(ATTRIBUTES):

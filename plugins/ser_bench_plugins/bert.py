@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ser_bench.errors import WeightsError
-from ser_bench.interface import Encoded, Regularisation, Tokens, Weights
-from ser_bench.pooling import valid
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from ser_bench.errors import WeightsError
+from ser_bench.interface import Encoded, Regularisation, Tokens, Weights
+from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
 

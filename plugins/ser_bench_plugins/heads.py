@@ -40,8 +40,8 @@ class Linear(nn.Module):
     def fit(self, audio: Tensor | None, text: Tensor | None, labels: Tensor) -> None:
         """Start from the ridge solution.
 
-        The penalty is chosen for each attribute by the error of leaving one row out, in closed form (Golub, Heath & Wahba
-        1979 call it PRESS), among powers of ten.
+        The penalty is chosen for each attribute by the error of leaving one row out, in closed form (Allen's PRESS;
+        Golub, Heath & Wahba 1979, Technometrics 21(2), 215), among powers of ten.
 
         Args:
             audio, text: [n, p] pooled train vectors, or None.

@@ -66,7 +66,7 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
         source=Source(
             repo="openai/whisper-base",
             licence="Apache-2.0",
-            reference="Radford et al. 2022, Robust Speech Recognition via Large-Scale Weak Supervision, arXiv:2212.04356",
+            reference="Radford et al. 2022, Whisper, arXiv:2212.04356",
             trained_on=("680,000 h of web audio (undisclosed)",),
         ),
         build=_build("whisper", "build", configuration="whisper_base", repo="openai/whisper-base"),

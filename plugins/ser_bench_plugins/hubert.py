@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ser_bench.interface import Encoded, Regularisation, Weights
-from ser_bench.pooling import valid
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 from transformers.masking_utils import create_bidirectional_mask
 
+from ser_bench.interface import Encoded, Regularisation, Weights
+from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
 

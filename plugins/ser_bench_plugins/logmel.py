@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ser_bench.errors import WeightsError
-from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Weights
-from ser_bench.pooling import valid
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from ser_bench.errors import WeightsError
+from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Weights
+from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers
 

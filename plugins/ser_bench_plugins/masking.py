@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ser_bench.interface import Regularisation
 from torch import Tensor
+
+from ser_bench.interface import Regularisation
 
 SPAN = 10  # frames or channels, as wav2vec 2.0's fine-tuning (Baevski et al. 2020, appendix B)
 

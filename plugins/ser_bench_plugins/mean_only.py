@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ser_bench.interface import Regularisation, Rows, Weights
 from torch import Tensor, nn
+
+from ser_bench.interface import Regularisation, Rows, Weights
 
 
 def build(weights: Weights, *, regularisation: Regularisation, dropout: float) -> MeanOnly:

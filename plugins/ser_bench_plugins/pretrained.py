@@ -1,7 +1,7 @@
 """Make transformers models in the sizes a plugin promises, and fill them from the hub or a folder, checked.
 
-A configuration that ships beside this file says what a named encoder is, so parameters are counted and speed is measured
-without a download, and weights of another architecture are refused instead of bent.
+A configuration that ships beside this file says what a named encoder is, so parameters are counted and speed is
+measured without a download, and weights of another architecture are refused instead of bent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ser_bench.errors import WeightsError
-from ser_bench.interface import Weights
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
+
+from ser_bench.errors import WeightsError
+from ser_bench.interface import Weights
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ser_bench.errors import PluginError
-from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Weights
-from ser_bench.pooling import valid
 from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from ser_bench.errors import PluginError
+from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Weights
+from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Tokens, Weights
 from ser_bench.pooling import valid
-from torch import Tensor, nn
-
 from ser_bench_plugins.logmel import Block
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ser_bench.cache import cache_root
 from ser_bench.errors import CorpusError
 from ser_bench.interface import SAMPLE_RATE
 
@@ -32,6 +33,11 @@ _WAV_HEADER = 44
 def demo_digest() -> str:
     """Return the SHA-256 of the packed demo release, 64 hexadecimal digits."""
     return hashlib.sha256(_ZIP.read_bytes()).hexdigest()
+
+
+def cached_demo(cache: Path | None = None) -> Path:
+    """Return the release unpacked in the cache, unpacking it the first time (see ``unpack_demo``)."""
+    return unpack_demo(cache_root(cache) / f"demo-{demo_digest()[:12]}")
 
 
 def unpack_demo(folder: Path) -> Path:

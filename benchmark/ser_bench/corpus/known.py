@@ -15,7 +15,7 @@ COUNTS: dict[str, dict[str, int]] = {
 }
 
 DIGESTS: dict[str, str] = {
-    "7fc1534ebba317b912f71b3f577186ea33afc28758871202999e9bb78786e1ca": "demo",
+    "92586985a68561546b0ffb76a38740f9b0e0d9bcf3f560c054c611d7fc724949": "demo",
     "f8c3e5beb29b1048b7ec7fc57d69aacfb73e9e12c22651a083543f6b2c856fc7": "stand-in",
 }
 """Label digest -> corpus name."""

@@ -22,7 +22,8 @@ def add(run: Path, leaderboard: Path, *, withhold_predictions: bool = False) -> 
     target = leaderboard / "records" / f"{name}.json"
     if target.exists():
         raise RecordError(
-            f"{target} is there already; published records only grow. A run with other settings or seeds has another name."
+            f"{target} is there already; published records only grow. "
+            "A run with other settings or seeds has another name."
         )
     predictions = {}
     for one in record["runs"]:

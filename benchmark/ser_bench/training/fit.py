@@ -82,7 +82,7 @@ def fit(
         folder: takes ``log.jsonl`` and ``checkpoints/``.
         accelerator: device and precision.
         resume: go on from the last checkpoint, if there is one.
-        checkpoint_minutes: a checkpoint is written at the end of every epoch, and within one when this much time passed.
+        checkpoint_minutes: a checkpoint is written at the end of every epoch, and within one after this much time.
         progress: told after each step.
 
     Raises:
@@ -204,7 +204,7 @@ def _finite(losses: list[Tensor], done: list[NDArray[np.int64]], train: Inputs) 
             names = ", ".join(train.utterance[int(n)] for n in index[:3])
             raise TrainingError(
                 f"the loss became {value} on the batch with {names} and {max(0, len(index) - 3)} more. "
-                "Lower recipe.learning_rate, or check the plugin with `ser-bench plugins check`."
+                "Lower it with --set recipe.learning_rate=RATE, or look for the fault in the plugin's forward."
             )
     return values
 

@@ -42,6 +42,6 @@ def predict(system: nn.Module, inputs: Inputs, *, batch_size: int, device: torch
     if len(bad):
         raise TrainingError(
             f"{len(bad)} of {len(out)} predictions are not finite (first: {inputs.utterance[int(bad[0])]}). "
-            "Check the plugin with `ser-bench plugins check`, or lower recipe.learning_rate."
+            "Lower recipe.learning_rate, or look for the fault in the plugin's forward."
         )
     return out
