@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("directory", metavar="DIR", help="a folder that does not exist yet")
     plugins = _group(commands, "plugins", "what is installed")
     sub = _command(plugins, "list", "list encoders, heads and systems", _plugins_list)
-    sub.add_argument("--kind", choices=("audio", "text", "head", "system"))
+    sub.add_argument("--kind", choices=("audio", "text", "head", "system"), help="list one kind (default: all)")
     board = _group(commands, "leaderboard", "rows from records")
     sub = _command(board, "render", "write the tables and print them", _leaderboard_render)
     sub.add_argument("--out", metavar="DIR", type=Path, help="where README.md goes (default: the leaderboard's folder)")
@@ -82,7 +83,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--plugin", metavar="SYSTEM", help="a system by name (`ser-bench plugins list --kind system`)")
     run.add_argument("--audio", metavar="ENC", help="compose a system: audio encoder")
     run.add_argument("--text", metavar="ENC", help="compose a system: text encoder")
-    run.add_argument("--head", metavar="HEAD", default="concat", help="compose a system: fusion head (default: concat)")
+    run.add_argument("--head", metavar="HEAD", help="compose a system: fusion head (default: concat)")
     run.add_argument("--depth", metavar="N", type=int, help="transformer layers kept of the audio encoder")
     run.add_argument("--seed", metavar="N", type=int, nargs="+", default=[1], help="seeds to train (default: 1)")
     run.add_argument(
@@ -114,11 +115,11 @@ def _add_score(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = _command(commands, "predict", "predict wav files with a trained run", _predict)
-    predict.add_argument("wavs", metavar="WAV", nargs="+", type=Path)
+    predict.add_argument("wavs", metavar="WAV", nargs="+", type=Path, help="a wav file of any rate and any channels")
     predict.add_argument("--run", metavar="DIR", type=Path, required=True, dest="run_folder", help="a run folder")
     predict.add_argument("--seed", metavar="N", type=int, help="which of its seeds (default: the first)")
     predict.add_argument("--text", metavar="STRING", help="what is said, for a system that reads text")
-    predict.add_argument("--device", metavar="D", default="cpu")
+    predict.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -130,14 +131,25 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--frames", choices=("store", "off"), default="store", help="keep front-end outputs, or compute them each time"
     )
-    command.add_argument("--frames-dtype", choices=("float16", "float32"), default="float16")
+    command.add_argument(
+        "--frames-dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="what front-end outputs are kept as (default: float16; float32 is exact and twice as large)",
+    )
     command.add_argument(
         "--allow-missing", action="store_true", help="go on without utterances that have no audio; the record says so"
     )
 
 
 def _add_leaderboard(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--leaderboard", metavar="DIR", type=Path, default=Path("leaderboard"))
+    command.add_argument(
+        "--leaderboard",
+        metavar="DIR",
+        type=Path,
+        default=Path("leaderboard"),
+        help="the leaderboard's folder (default: leaderboard)",
+    )
 
 
 def _group(commands: Any, name: str, does: str) -> Any:
@@ -167,21 +179,22 @@ def _run(arguments: argparse.Namespace) -> int:
         changes[key.removeprefix("recipe.")] = value
     from ser_bench.runner import run
 
-    folder = run(
-        arguments.plugin,
-        audio=arguments.audio,
-        text=arguments.text,
-        head=arguments.head,
-        depth=arguments.depth,
-        seeds=arguments.seed,
-        strategy=arguments.strategy,
-        weights=arguments.weights,
-        changes=changes,
-        out=arguments.out,
-        resume=arguments.resume,
-        progress=Reporter(),
-        **_reading(arguments),
-    )
+    with closing(Reporter()) as progress:
+        folder = run(
+            arguments.plugin,
+            audio=arguments.audio,
+            text=arguments.text,
+            head=arguments.head,
+            depth=arguments.depth,
+            seeds=arguments.seed,
+            strategy=arguments.strategy,
+            weights=arguments.weights,
+            changes=changes,
+            out=arguments.out,
+            resume=arguments.resume,
+            progress=progress,
+            **_reading(arguments),
+        )
     return _show_run(folder, arguments)
 
 
@@ -189,10 +202,12 @@ def _score(arguments: argparse.Namespace) -> int:
     from ser_bench.progress import Reporter
     from ser_bench.runner import score
 
-    source = arguments.run_folder
+    source = arguments.run_folder.resolve()  # so that it has a name, also where it is given as "."
     corpus = Path(arguments.corpus).name or "corpus"
     out = arguments.out or source.with_name(f"{source.name}-on-{corpus}-{arguments.transcripts or 'same'}")
-    return _show_run(score(source, out=out, progress=Reporter(), **_reading(arguments)), arguments)
+    with closing(Reporter()) as progress:
+        folder = score(source, out=out, progress=progress, **_reading(arguments))
+    return _show_run(folder, arguments)
 
 
 def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -244,7 +259,8 @@ def _open_release(arguments: argparse.Namespace) -> Any:
         from ser_bench.corpus.demo import cached_demo
 
         place = cached_demo(arguments.cache)
-    return Release.open(place, version=arguments.release, cache=arguments.cache, progress=Reporter())
+    with closing(Reporter()) as progress:
+        return Release.open(place, version=arguments.release, cache=arguments.cache, progress=progress)
 
 
 def _corpus_check(arguments: argparse.Namespace) -> int:
@@ -326,7 +342,7 @@ def _stores(arguments: argparse.Namespace) -> dict[str, Path]:
     from ser_bench.cache import cache_root
 
     folder = cache_root(arguments.cache) / "frames"
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/key.json"))}
 
 
 def _cache_list(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ A store is a folder ``<cache>/frames/<key>/``::
     key.json     what the store holds, readable; its digest is the folder's name
     data.bin     the arrays of all utterances, one after the other, row-major
     parts.jsonl  while it is made: a line for each part that is safely on disk
-    index.npz    written last, so its presence marks a complete store: start row, rows, checksum, stamp, truncation mark
+    index.npz    written last, so its presence marks a complete store: start row, rows, checksum, stamp, truncation
+                 mark; data is only ever appended, so it stays true while some utterances are made again
 
 Reading maps ``data.bin`` and copies one utterance at a time. Letters: t rows (frames or tokens) of an utterance, c
 channels (no second axis for token ids).
@@ -20,6 +21,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,16 +61,16 @@ class Frames(Protocol):
 class Computed:
     """Frames made on the fly (``--frames off``), still one utterance at its exact length."""
 
-    count: int
+    names: Sequence[str]
     make: Make
     dtype: str
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.names)
 
     def __getitem__(self, number: int) -> Array:
-        """Compute one utterance's array."""
-        return _stored(self.make(number)[0], self.dtype, str(number))
+        """Compute one utterance's array, rounded as it would be stored."""
+        return _stored(self.make(number)[0], self.dtype, self.names[number])
 
     def truncated(self, number: int) -> bool:
         """Compute one utterance and say whether its text was cut."""
@@ -91,7 +93,7 @@ class Store:
                 self._sums, self.stamps, self._truncated = index["sums"], index["stamps"], index["truncated"]
                 width, dtype = int(index["width"]), str(index["dtype"])
             flat = np.memmap(folder / "data.bin", dtype=dtype, mode="r") if self._rows.any() else np.zeros(0, dtype)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
         last = int((self._start + self._rows).max(initial=0))
         if len(self._rows) != len(names) or flat.size < last * max(width, 1):
@@ -188,9 +190,11 @@ def _make(
     fresh = [n for n in range(len(names)) if n not in done or done[n]["stamp"].encode() != bytes(wanted[n])]
     width, dtype_size = next((entry["width"] for entry in done.values()), None), np.dtype(dtype).itemsize
     end = max((entry["start"] + entry["rows"] for entry in done.values()), default=0)
-    (folder / "index.npz").unlink(missing_ok=True)
     with (folder / "data.bin").open("ab") as data, (folder / "parts.jsonl").open("ab") as parts:
-        data.truncate(end * max(width or 1, 1) * dtype_size)  # a kill may have left the start of a part behind
+        kept = end * max(width or 1, 1) * dtype_size
+        if data.tell() < kept:
+            raise _unreadable(folder, f"data.bin holds {data.tell()} bytes, parts.jsonl promises {kept}")
+        data.truncate(kept)  # a kill may have left the start of a part behind
         part: list[dict[str, Any]] = []
         pending = 0
         for position, number in enumerate(fresh):
@@ -199,11 +203,8 @@ def _make(
             this_width = array.shape[1] if array.ndim == 2 else 0
             if width is None:
                 width = this_width
-            if this_width != width or not len(array):
-                raise StoreError(
-                    f"the front end gave {names[number]} an array of shape {list(array.shape)}, expected "
-                    f"[t >= 1{f', {width}' if width else ''}] as for the others. Correct the plugin's front end."
-                )
+            if this_width != width:
+                raise _shapeless(array, names[number], f"[t{f', {width}' if width else ''}] as for the others")
             if position == 0:
                 _require_space(folder, array.nbytes / max(costs[number], 1e-9) * sum(costs[n] for n in fresh))
             raw = array.tobytes()
@@ -230,18 +231,25 @@ def _commit(data: BinaryIO, parts: BinaryIO, part: list[dict[str, Any]]) -> None
 
 
 def _resumed(folder: Path, count: int) -> dict[int, dict[str, Any]]:
-    """Return the utterances that are safely on disk; a torn last line does not count."""
+    """Return the utterances that are safely on disk; a torn last line does not count.
+
+    Raises:
+        StoreError: another line is not readable.
+    """
     path = folder / "parts.jsonl"
     done: dict[int, dict[str, Any]] = {}
     if not path.exists() or not (folder / "data.bin").exists():
-        path.unlink(missing_ok=True)
-        (folder / "data.bin").unlink(missing_ok=True)
+        for name in ("index.npz", path.name, "data.bin"):  # what is left of them describes nothing
+            (folder / name).unlink(missing_ok=True)
         return done
     whole = path.read_bytes().rpartition(b"\n")[0]
     with path.open("r+b") as lines:
         lines.truncate(len(whole) + 1 if whole else 0)
-    for line in whole.splitlines():
-        done |= {entry["n"]: entry for entry in json.loads(line) if entry["n"] < count}
+    for line_number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            done |= {entry["n"]: entry for entry in json.loads(line) if entry["n"] < count}
+        except (ValueError, TypeError, KeyError) as error:
+            raise _unreadable(folder, f"line {line_number} of parts.jsonl is unreadable") from error
     return done
 
 
@@ -264,16 +272,30 @@ def _stamps(stamps: Sequence[str]) -> NDArray[np.bytes_]:
 
 def _stored(array: Array, dtype: str, name: str) -> Array:
     """Convert to what is stored; a value that does not survive is an error, never an infinity in the store."""
+    if array.ndim not in (1, 2) or not array.size:
+        raise _shapeless(array, name, "[t, c] or [t], t and c at least 1")
+    if not np.isfinite(array).all():
+        raise StoreError(f"the front end's output for {name} is not finite. Check the wav and the weights.")
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array.astype(dtype, copy=False))
+    if np.issubdtype(converted.dtype, np.integer) and not np.array_equal(converted, array):
+        raise StoreError(
+            f"the front end's output for {name} holds {array.dtype} values that {dtype} cannot hold; token ids are "
+            "whole numbers below 2^31. Correct the plugin's front end."
+        )
     if not np.isfinite(converted).all():
-        if np.isfinite(array).all():
-            raise StoreError(
-                f"the front end's output for {name} reaches {np.abs(array).max():.3g}, which {dtype} cannot hold. "
-                "Use --frames-dtype float32."
-            )
-        raise StoreError(f"the front end's output for {name} is not finite. Check the wav and the weights.")
+        raise StoreError(
+            f"the front end's output for {name} reaches {np.abs(array).max():.3g}, which {dtype} cannot hold. "
+            "Use --frames-dtype float32."
+        )
     return converted
+
+
+def _shapeless(array: Array, name: str, expected: str) -> StoreError:
+    return StoreError(
+        f"the front end gave {name} an array of shape {list(array.shape)}, expected {expected}. "
+        "Correct the plugin's front end."
+    )
 
 
 def _require_space(folder: Path, needed: float) -> None:
@@ -305,8 +327,8 @@ def _failed(folder: Path, error: OSError) -> StoreError:
 
 def _unreadable(folder: Path, cause: str) -> StoreError:
     return StoreError(
-        f"the frames store {folder} is damaged: {cause}. Remove it with `ser-bench cache remove {folder.name}`; "
-        "the next run makes it again."
+        f"the frames store {folder} is damaged: {cause}. Remove it with `ser-bench cache remove {folder.name} --cache "
+        f"{folder.parent.parent}`; the next run makes it again."
     )
 
 

@@ -111,7 +111,7 @@ class Host:
             version = entry.dist.version if entry.dist else "?"
             try:
                 specs = _specs(entry.load(), entry.name)
-            except Exception as error:  # whatever a stranger's module raises must not reach the others
+            except (Exception, SystemExit) as error:  # whatever a stranger's module does must not reach the others
                 host.failures.append(Failure(entry.name, distribution, version, _one_line(error)))
                 log.debug("entry point %s failed", entry.name, exc_info=True)
                 continue
@@ -131,7 +131,8 @@ class Host:
         if offers:
             who = " and ".join(f"{o.distribution} {o.version}" for o in offers)
             raise PluginError(
-                f"{kind} '{name}' is offered by {who}; a name must be unique within its kind. Uninstall one of them."
+                f"{kind} '{name}' is offered by {who}; a name must be unique within its kind. Uninstall or "
+                "rename one of them."
             )
         names = sorted(n for k, n in self.offers if k == kind)
         near = difflib.get_close_matches(name, names, n=1)
@@ -181,11 +182,12 @@ class Host:
             return Plan(**common, whole=offer)
         try:
             parts = self._parts(spec.audio, spec.text, spec.head)
+            own = _checked(parts["audio"], spec.depth)
         except PluginError as error:
             raise PluginError(f"{offer} cannot be composed: {error}") from error
         if depth is not None and depth != spec.depth:
             common["name"] = f"{name}[{depth}]"
-        return Plan(**common, **parts, depth=_checked(parts["audio"], spec.depth if depth is None else depth))
+        return Plan(**common, **parts, depth=own if depth is None else _checked(parts["audio"], depth))
 
     def compose(
         self,
@@ -254,8 +256,12 @@ def _specs(plugin: object, name: str) -> list[Any]:
         raise PluginError(f"it implements no hook; hooks are {', '.join(_YIELDS)}")
     specs: list[Any] = []
     for caller in callers:
-        yielded: Any = caller()[0] or ()
-        for spec in yielded:
+        given: Any = caller()  # one result for each implementation that did not return None
+        if not given or not isinstance(given[0], Iterable):
+            raise PluginError(
+                f"{caller.name} returned {type(given[0] if given else None).__name__}; yield specs instead"
+            )
+        for spec in given[0]:
             if not isinstance(spec, _YIELDS[caller.name]):
                 expected = " or ".join(t.__name__ for t in _YIELDS[caller.name])
                 raise PluginError(f"{caller.name} yielded a {type(spec).__name__}, expected {expected}")

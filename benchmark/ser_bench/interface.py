@@ -189,12 +189,16 @@ class Recipe:
             if rate is not None and not 0 < rate < 1:
                 faults.append(f"{name} is {rate}, expected between 0 and 1")
         if not 0 <= self.weight_decay < 1:
-            faults.append(f"weight_decay is {self.weight_decay}, expected 0 to 1")
+            faults.append(f"weight_decay is {self.weight_decay}, expected 0 or more and less than 1")
         shares = {"head_dropout": self.head_dropout}
         shares |= {
             f"regularisation.{f.name}": getattr(self.regularisation, f.name) for f in dataclasses.fields(Regularisation)
         }
-        faults += [f"{name} is {share}, expected 0 to 1" for name, share in shares.items() if not 0 <= share < 1]
+        faults += [
+            f"{name} is {share}, expected 0 or more and less than 1"
+            for name, share in shares.items()
+            if not 0 <= share < 1
+        ]
         if faults:
             raise TrainingError(
                 "the recipe cannot be trained: " + "; ".join(faults) + ". Correct it with --set recipe.KEY=VALUE."
@@ -288,11 +292,15 @@ class SystemSpec(_Named):
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        """Check the name and that something is read."""
+        """Check the name, that something is read, and that a depth has an encoder to cut."""
         super().__post_init__()
         if self.audio is None and self.text is None:
             raise PluginError(
                 f"system:{self.name} has neither audio nor text encoder; a whole system may read nothing."
+            )
+        if self.depth is not None and self.audio is None:
+            raise PluginError(
+                f"system:{self.name} has depth {self.depth} and no audio encoder, which is what depth cuts. Drop it."
             )
 
 
@@ -313,6 +321,14 @@ class WholeSystemSpec(_Named):
     build: Callable[..., Any]
     frontend_version: int = 1
     recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Check the name and what is read."""
+        super().__post_init__()
+        if not set(self.reads) <= {"audio", "text"}:
+            raise PluginError(
+                f"system:{self.name} reads {self.reads!r}, expected a tuple of 'audio' and 'text', or ()."
+            )
 
 
 Spec = AudioEncoderSpec | TextEncoderSpec | FusionHeadSpec | SystemSpec | WholeSystemSpec

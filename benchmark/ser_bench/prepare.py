@@ -136,19 +136,23 @@ def make_inputs(
     device: torch.device,
     progress: Progress | None = None,
 ) -> dict[str, Inputs]:
-    """Return what the module reads of each partition; one store holds all partitions.
+    """Return what the module reads of each partition; one store a modality holds all partitions.
 
-    ``test3`` is left out for a text system where it has no transcripts.
+    ``test3`` is left out for a text system where it has no transcripts; its audio is stored all the same, so that
+    systems with and without text share one store.
 
     Raises:
         StoreError: as ``frames.store``.
         PluginError: a front end fails; names the plugin and the utterance.
     """
-    rows = dict(corpus.rows)
+    rows = dict(corpus.rows)  # test3 is the last, so a store without it counts the others alike
     if "text" in plan.reads and "test3" in rows and any(text is None for text in rows["test3"].transcript):
         del rows["test3"]
     module.to(device).eval()
-    made = {m: _frames(m, module, plan, corpus, rows, storing, device, progress) for m in plan.reads}
+    made = {
+        m: _frames(m, module, plan, corpus, rows if m == "text" else corpus.rows, storing, device, progress)
+        for m in plan.reads
+    }
     inputs, first = {}, 0
     for name, part in rows.items():
         views = {m: frames.Part(whole, first, len(part)) for m, whole in made.items()}
@@ -226,7 +230,7 @@ def _frames(
             ) from error
 
     if storing.mode == "off":
-        return frames.Computed(len(names), make, dtype)
+        return frames.Computed(names, make, dtype)
     told = None if progress is None else (lambda done, total: progress(f"{modality} front end", done, total))
     return frames.store(cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, progress=told)
 

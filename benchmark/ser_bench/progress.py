@@ -24,8 +24,7 @@ class Reporter:
         if self._stream.isatty():
             self._draw(what, done, total)
         elif what != self._what or done >= total or time.monotonic() - self._told > LINE_EVERY:
-            if what != self._what or done < total or total > 0:
-                print(f"{what}: {done:,}/{total:,}", file=self._stream, flush=True)
+            print(f"{what}: {done:,}/{total:,}", file=self._stream, flush=True)
             self._told = time.monotonic()
         self._what = what
 

@@ -46,12 +46,18 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         wanted = typing.get_type_hints(owner)[leaf]
         try:
             target[leaf] = _converted(value, wanted)
-        except ValueError:
+        except (TypeError, ValueError):
             faults.append(f"recipe.{key} was given {value!r}, expected {_words(wanted)}")
+    try:
+        regularisation = dataclasses.replace(recipe.regularisation, **inner)
+        result = dataclasses.replace(recipe, regularisation=regularisation, **outer)
+    except TrainingError as error:
+        if not faults:
+            raise
+        faults.append(str(error).removesuffix("."))
     if faults:
         raise TrainingError("the recipe cannot be changed so: " + "; ".join(faults) + ".")
-    regularisation = dataclasses.replace(recipe.regularisation, **inner)
-    return dataclasses.replace(recipe, regularisation=regularisation, **outer)
+    return result
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -26,6 +28,7 @@ from ser_bench.version import VERSION
 
 SCHEMA = 1
 COLUMNS = (*ATTRIBUTES, "mean")
+_TOLERANCE = 2e-6  # scores have six decimals; another machine may round the last of them the other way
 Json = dict[str, Any]
 
 
@@ -59,7 +62,7 @@ def signature(record: Mapping[str, Any]) -> str:
     system, corpus, transcripts = record["system"], record["corpus"], record["transcripts"]
     partial = sum(partition["missing"] for partition in corpus["partitions"].values())
     parts = {
-        "corpus": f"{corpus['name']}-{corpus['release'] or 'unknown'}",
+        "corpus": _named(corpus),
         "labels": corpus["labels_sha256"][:8],
         "train": transcripts["train"],
         "test": f"{transcripts['test']}+{corpus['condition']}",
@@ -75,7 +78,19 @@ def signature(record: Mapping[str, Any]) -> str:
         "metric": METRIC,
         "v": record["environment"]["ser_bench"],
     }
+    if "trained" in record:  # scored elsewhere than it was trained
+        source = record["trained"]["corpus"]
+        parts["trained"] = f"{_named(source)}/{source['labels_sha256'][:8]}/{record['trained']['frames']}"
     return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def _named(corpus: Mapping[str, Any]) -> str:
+    return f"{corpus['name']}-{corpus['release'] or 'unknown'}"
+
+
+def safe_name(name: str) -> str:
+    """Return a system's name as a part of a file name: ``logmel[1]+words>concat`` -> ``logmel-1-words-concat``."""
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name).strip("-")
 
 
 def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, created: str) -> Json:
@@ -91,6 +106,7 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
     partitions = {
         name: {
             **counts,
+            **({"scored": 0} if name in first["left_out"] else {}),
             "outside_range": sum(r["run"]["scores"].get(name, {}).get("outside_range", 0) for r in ordered),
         }
         for name, counts in settings["corpus"]["partitions"].items()
@@ -101,9 +117,7 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
         "system": {**settings["system"], **first["size"]},
         "corpus": {**settings["corpus"], "partitions": partitions},
         "transcripts": {**settings["transcripts"], **first["transcripts"]},
-        "strategy": settings["strategy"],
-        "frames": settings["frames"],
-        "recipe": settings["recipe"],
+        **{key: settings[key] for key in ("strategy", "recipe", "frames", "precision", "trained") if key in settings},
         "runs": [result["run"] for result in ordered],
         "summary": summary([result["run"] for result in ordered]),
         "speed": first["speed"],
@@ -119,7 +133,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> Json:
     """Return mean, standard deviation and 95 % interval over seeds, by partition and attribute.
 
     The standard deviation is the sample's (n - 1), null with one seed; the interval holds the seeds' variance too
-    (``scoring.compare.over_seeds``).
+    (``scoring.seeds.over_seeds``).
     """
     found: Json = {}
     for partition in runs[0]["scores"]:
@@ -135,10 +149,14 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> Json:
             ccc[column] = {
                 "mean": round(float(np.mean(values)), 6),
                 "std": round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None,
-                "ci95": None if interval is None else [round(limit, 6) for limit in interval],
+                "ci95": _rounded(interval),
             }
         found[partition] = {"ccc": ccc}
     return found
+
+
+def _rounded(interval: Sequence[float] | None) -> list[float] | None:
+    return None if interval is None else [round(limit, 6) for limit in interval]
 
 
 def now() -> str:
@@ -159,25 +177,82 @@ def validate(record: Mapping[str, Any], *, where: str = "the record") -> None:
     Raises:
         RecordError: says the place in the record, what stands there, and what was expected.
     """
-    import jsonschema  # a tenth of a second that only those who read records pay
-
-    validator = jsonschema.Draft202012Validator(_schema())
-    fault = jsonschema.exceptions.best_match(validator.iter_errors(record))
+    fault = _not_finite(record) or _shape_fault(record) or _contradiction(record)
     if fault is not None:
-        place = "/".join(str(step) for step in fault.absolute_path) or "its top"
-        raise RecordError(
-            f"{where} is malformed at {place}: {fault.message[:200]}. Make it again with `ser-bench run`."
-        )
+        raise RecordError(f"{where} is malformed at {fault}. Make it again with `ser-bench run`.")
     made = signature(record)
     if record["signature"] != made:
         raise RecordError(
             f"{where} is signed '{record['signature']}', but its content gives '{made}'. A signature is never edited; "
             "make the record again with `ser-bench run`."
         )
-    if record["summary"] != summary(record["runs"]):
-        raise RecordError(
-            f"{where}: its summary is not what its runs give. Make the record again with `ser-bench run`."
+    differing = _edited(record["summary"], summary(record["runs"]), "summary", by="its runs")
+    if differing:
+        raise RecordError(f"{where}: {differing[0]}. Make the record again with `ser-bench run`.")
+
+
+def _not_finite(value: Any, place: str = "") -> str | None:
+    """Find the first NaN or infinity, which Python reads out of JSON though JSON has none."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place}: {value} is not a finite number"
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    found = (_not_finite(inner, f"{place}/{key}".lstrip("/")) for key, inner in items)
+    return next((fault for fault in found if fault is not None), None)
+
+
+def _shape_fault(record: Mapping[str, Any], *, complete: bool = True) -> str | None:
+    """Find what the schema refuses; with ``complete=False`` fields may be missing."""
+    import jsonschema  # a tenth of a second that only those who read records pay
+
+    errors = jsonschema.Draft202012Validator(_schema()).iter_errors(record)
+    fault = jsonschema.exceptions.best_match(e for e in errors if complete or e.validator != "required")
+    if fault is None:
+        return None
+    place = "/".join(str(step) for step in fault.absolute_path) or "its top"
+    # A message begins with what stands there, which may be a whole table.
+    short = len(fault.message) <= 200
+    what = fault.message if short else f"{str(fault.instance)[:80]}... breaks {fault.validator} {fault.validator_value}"
+    return f"{place}: {what[:300]}"
+
+
+def _contradiction(record: Mapping[str, Any]) -> str | None:
+    """Find where a well-formed record says two things."""
+    first, listed = record["runs"][0]["scores"].keys(), record["corpus"]["partitions"]
+    seeds: set[int] = set()
+    for number, run in enumerate(record["runs"]):
+        if run["seed"] in seeds:
+            return f"runs/{number}/seed: {run['seed']} is there twice"
+        seeds.add(run["seed"])
+        if not (run["scores"].keys() == run["resampling"].keys() == first and first <= listed.keys()):
+            of = [", ".join(keys) for keys in (run["scores"], run["resampling"], first, listed)]
+            return (
+                f"runs/{number}: scores of {of[0]}, resampling of {of[1]}, the first run's of {of[2]}, out of {of[3]}"
+            )
+        for name in first:
+            what = _block_contradiction(run["scores"][name], run["resampling"][name], listed[name]["scored"])
+            if what is not None:
+                return f"runs/{number}/scores/{name}: {what}"
+    return None
+
+
+def _block_contradiction(scores: Mapping[str, Any], block: Mapping[str, Any], scored: int) -> str | None:
+    sizes = block["sizes"]
+    if not sum(sizes) == scored or not len(sizes) == block["clusters"] == scores["clusters"]["count"]:
+        return (
+            f"{sum(sizes)} utterances in {len(sizes)} clusters, expected {scored} (scored) in {block['clusters']} "
+            f"(resampling) and {scores['clusters']['count']} (clusters)"
         )
+    for column in COLUMNS:
+        cell, left_out = scores["ccc"][column], block[column]
+        if cell is None and left_out is None and block["full"][column] is None:
+            continue
+        if cell is None or left_out is None or len(left_out) != (len(sizes) if len(sizes) > 1 else 0):
+            return f"{column} has a score without one resampling value for each cluster, or the reverse"
+        made = {"value": block["full"][column], "ci95": _rounded(over_seeds([block], column))}
+        differing = _edited({key: cell[key] for key in made}, made, column, by="its resampling")
+        if differing:
+            return differing[0]
+    return None
 
 
 def read(path: Path) -> Json:
@@ -212,8 +287,15 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write a run folder's settings, or check that they are the same.
 
     Raises:
-        RecordError: the folder holds a run with other settings; names the first that differ.
+        RecordError: the folder holds a run with other settings (names the first that differ), or a record could not
+            hold these.
     """
+    fault = _not_finite(settings) or _shape_fault(settings, complete=False)
+    if fault is not None:  # said now, not after days of training
+        raise RecordError(
+            f"what this run is made of cannot go into a record, at {fault}. Correct the option, or the plugin's spec, "
+            "that it comes from."
+        )
     path = folder / "settings.json"
     if not path.exists():
         atomic_write(path, canonical(settings))
@@ -227,11 +309,24 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+def _edited(stands: Json, made: Json, place: str, *, by: str) -> list[str]:
+    return _differences(stands, made, place, words=("in it", f"by {by}"), tolerance=_TOLERANCE)
+
+
+def _differences(
+    old: Any, new: Any, place: str = "", *, words: tuple[str, str] = ("there", "here"), tolerance: float = 0.0
+) -> list[str]:
+    """Say where two JSON values differ; numbers may, by the tolerance."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [line for k in keys for line in _differences(old.get(k), new.get(k), f"{place}.{k}".lstrip("."))]
-    return [] if old == new else [f"{place} is {json.dumps(old)} there and {json.dumps(new)} here"]
+        keys: list[Any] = sorted(old.keys() | new.keys())
+        pairs = [(f"{place}.{key}".lstrip("."), old.get(key), new.get(key)) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{place}[{number}]", *pair) for number, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        close = isinstance(old, float) and isinstance(new, float) and abs(old - new) <= tolerance
+        differ = f"{place} is {json.dumps(old)} {words[0]} and {json.dumps(new)} {words[1]}"
+        return [] if old == new or close else [differ]
+    return [line for at, a, b in pairs for line in _differences(a, b, at, words=words, tolerance=tolerance)]
 
 
 def environment(device: str, threads: int, versions: Mapping[str, str]) -> Json:

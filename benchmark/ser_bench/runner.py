@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
-import re
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import nn
 
@@ -27,7 +22,9 @@ from ser_bench.host import Plan, host
 from ser_bench.interface import ATTRIBUTES, Recipe, Weights
 from ser_bench.prepare import Corpus, Progress, Storing
 from ser_bench.scoring.partition import score_partition
+from ser_bench.settings import settings_of
 from ser_bench.training.batches import Inputs, batches, length_order
+from ser_bench.training.device import accelerator_for, device_name, peak_memory, precision
 from ser_bench.training.fit import Position, fit
 from ser_bench.training.predict import predict
 
@@ -42,7 +39,7 @@ def run(
     corpus: str | Path,
     audio: str | None = None,
     text: str | None = None,
-    head: str = "concat",
+    head: str | None = None,
     depth: int | None = None,
     release: str | None = None,
     transcripts: str | None = None,
@@ -63,7 +60,7 @@ def run(
     """Train a system with one recipe on one release, score it, and leave a record.
 
     Args:
-        plugin: a system's name; or ``audio``, ``text``, ``head`` name an ad-hoc composition.
+        plugin: a system's name; or ``audio``, ``text``, ``head`` (None: ``concat``) name an ad-hoc composition.
         corpus: a release's folder, or ``demo``.
         depth: transformer layers kept of the audio encoder.
         release: the version the release is claimed to be.
@@ -98,7 +95,7 @@ def run(
     if transcripts not in (None, "none") and "text" not in plan.reads:
         raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
     chosen = system.parse_weights(weights, plan)
-    accelerator = _accelerator(device)
+    accelerator = accelerator_for(trained.device_named(device) if device else None)
     opened = prepare.open_corpus(
         corpus,
         release=release,
@@ -112,8 +109,17 @@ def run(
     if absent:
         raise TrainingError(f"{corpus} has no {' and no '.join(absent)} partition, which training needs.")
     storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
-    settings = _settings(plan, chosen, opened, strategy, storing, accelerator)
-    folder = Path(out) if out is not None else Path("runs") / f"{_safe(plan.name)}-{records.digest(settings, 8)}"
+    settings = settings_of(
+        plan,
+        chosen,
+        corpus=opened.block,
+        transcripts=opened.transcripts,
+        strategy=strategy,
+        frames=storing.label,
+        precision=precision(accelerator),
+    )
+    named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
+    folder = Path(out) if out is not None else Path("runs") / named
     _require_finished(folder, seeds, resume)
     records.settle(folder, settings)
     for seed in seeds:
@@ -175,7 +181,7 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = _accelerator(device)
+    accelerator = accelerator_for(trained.device_named(device) if device else None)
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
@@ -207,7 +213,7 @@ def score(
         )
         inputs.pop("train", None)
         result = records.read_json(source / f"seed-{seed}" / "result.json")
-        at = Position(best_epoch=result["run"]["best_epoch"])
+        at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
         _finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
     write_record(target)
     return target
@@ -328,14 +334,15 @@ def _finish(
         },
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),
+        "left_out": sorted(corpus.rows.keys() - {"train"} - inputs.keys()),
         "speed": {
-            "device": _device_name(device),
+            "device": device_name(device),
             "train_audio_seconds_per_second": None if rate is None else round(rate, 3),
             "predict_audio_seconds_per_second": round(audio_seconds / took, 3),
-            "peak_memory_bytes": _peak_memory(device),
+            "peak_memory_bytes": peak_memory(device),
         },
         "environment": records.environment(
-            _device_name(device),
+            device_name(device),
             torch.get_num_threads(),
             {"torch": torch.__version__, "transformers": _version("transformers")},
         ),
@@ -353,61 +360,15 @@ def _texts(inputs: Mapping[str, Inputs], corpus: Corpus) -> dict[str, Any]:
     return {"truncated": truncated, "empty": empty, "wer": None}
 
 
-def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str, depth: int | None) -> Plan:
-    if plugin is not None and (audio or text):
+def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str | None, depth: int | None) -> Plan:
+    if plugin is not None and (audio or text or head):
         raise PluginError(
-            f"--plugin {plugin} and --audio/--text were both given; a run is of one system. Give one of them."
+            f"--plugin {plugin} and --audio, --text or --head were both given; a run is of one system. Give one of "
+            "them."
         )
     if plugin is not None:
         return host().plan(plugin, depth=depth)
-    return host().compose(audio=audio, text=text, head=head, depth=depth)
-
-
-def _settings(
-    plan: Plan,
-    weights: Mapping[str, Weights],
-    corpus: Corpus,
-    strategy: str,
-    storing: Storing,
-    accelerator: Accelerator,
-) -> dict[str, Any]:
-    """Return all that a run depends on beside the seed."""
-    labels = {part: _weights_label(plan, part, given) for part, given in weights.items()}
-    distinct = sorted(set(labels.values()))
-    return {
-        "system": {
-            "name": plan.name,
-            "distribution": plan.distribution,
-            "version": plan.version,
-            "reads": list(plan.reads),
-            "head": plan.head.spec.name if plan.head else None,
-            "depth": plan.depth,
-            "weights": distinct[0] if len(distinct) == 1 else "+".join(f"{p}={w}" for p, w in labels.items()),
-            "parts": [_part(part, offer.spec, labels[part]) for part, offer in plan.parts.items()],
-        },
-        "corpus": corpus.block,
-        "transcripts": {"train": corpus.transcripts, "test": corpus.transcripts},
-        "strategy": strategy,
-        "recipe": recipes.as_dict(plan.recipe),
-        "frames": storing.label,
-        "precision": {"no": "float32", "bf16": "bfloat16"}[str(accelerator.mixed_precision)],
-    }
-
-
-def _part(part: str, spec: Any, weights: str) -> dict[str, Any]:
-    source = dataclasses.asdict(spec.source) | {"trained_on": list(spec.source.trained_on)}
-    return {"kind": part, "name": spec.name, "weights": weights, **source}
-
-
-def _weights_label(plan: Plan, part: str, given: Weights) -> str:
-    """Return ``pretrained``, ``random``, ``tiny``, ``scratch`` (nothing to load) or ``local-<digest of the files>``."""
-    if isinstance(given, Path):
-        files = sorted(p for p in given.iterdir() if p.suffix in (".safetensors", ".bin"))
-        if not files:
-            raise RecordError(f"the weights folder {given} holds no .safetensors file. Name a checkpoint's folder.")
-        together = "".join(records.file_digest(path) for path in files)
-        return f"local-{hashlib.sha256(together.encode()).hexdigest()[:8]}"
-    return "scratch" if given != "tiny" and plan.parts[part].spec.source.repo is None else given
+    return host().compose(audio=audio, text=text, head=head or "concat", depth=depth)
 
 
 def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
@@ -423,40 +384,7 @@ def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
         )
 
 
-def _accelerator(device: str | None) -> Accelerator:
-    """Return accelerate's view of the device: bfloat16 autocast on a GPU, float32 on the CPU."""
-    try:
-        wanted = torch.device(device) if device else None
-    except RuntimeError as error:
-        raise TrainingError(f"--device {device} is not a device; give cpu, cuda or cuda:N.") from error
-    if wanted is not None and wanted.type == "cuda":
-        if not torch.cuda.is_available() or (wanted.index or 0) >= torch.cuda.device_count():
-            raise TrainingError(
-                f"--device {device} was asked for, and torch sees {torch.cuda.device_count()} GPUs. Use --device cpu."
-            )
-        torch.cuda.set_device(wanted.index or 0)
-    on_cpu = (wanted is not None and wanted.type == "cpu") or not torch.cuda.is_available()
-    AcceleratorState._reset_state(reset_partial_state=True)  # a second run in one process may choose another device
-    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Return bytes: the device's peak on a GPU, the process's on the CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _version(distribution: str) -> str:
     from importlib.metadata import version
 
     return version(distribution)
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name).strip("-")

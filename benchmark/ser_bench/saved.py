@@ -36,7 +36,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise RecordError(
-            f"{path} cannot be read as a saved state ({type(error).__name__}: {error}). Restore it, or train that seed anew."
+            f"{path} cannot be read as a saved state ({type(error).__name__}: {error}). Restore it, or train that seed "
+            "anew."
         ) from error
 
 

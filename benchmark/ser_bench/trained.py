@@ -14,7 +14,7 @@ from torch import nn
 
 from ser_bench import prepare, recipes, records, saved, system
 from ser_bench.cache import atomic_write
-from ser_bench.errors import PluginError, RecordError, TranscriptError
+from ser_bench.errors import PluginError, RecordError, TrainingError, TranscriptError
 from ser_bench.host import Host, Plan, host
 from ser_bench.interface import ATTRIBUTES, SAMPLE_RATE, Weights
 from ser_bench.training.batches import Inputs
@@ -33,7 +33,8 @@ class Trained:
         """Predict one utterance.
 
         Args:
-            wave: [n] mono 16 kHz, -1..1 (``ser_bench.corpus.read_wave`` gives this of any file).
+            wave: [n] mono 16 kHz, -1..1 (``ser_bench.corpus.read_wave`` gives this of any file); for systems that read
+                audio, by others left aside.
             text: what is said; for systems that read text.
 
         Returns:
@@ -46,21 +47,11 @@ class Trained:
         if ("text" in self.plan.reads) != (text is not None):
             need = "reads text: give what is said (--text)" if text is None else "reads no text: leave it out (--text)"
             raise TranscriptError(f"{self.plan.name} {need}.")
-        if wave is None or wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
-            shape = None if wave is None else list(wave.shape)
-            raise PluginError(
-                f"a wave of shape {shape} was given; expected finite float32 [n], mono, {SAMPLE_RATE} Hz, "
-                "at least one sample."
-            )
-        heard = (
-            prepare.audio_array(self.module, wave.astype(np.float32), self.device)
-            if "audio" in self.plan.reads
-            else None
-        )
+        heard = prepare.audio_array(self.module, _checked(wave), self.device) if "audio" in self.plan.reads else None
         read = prepare.text_array(self.module, text)[0] if text is not None else None
         inputs = Inputs(
             utterance=["the given utterance"],
-            duration=np.array([len(wave) / SAMPLE_RATE]),
+            duration=np.zeros(1),  # of one batch, nobody asks
             labels=np.full((1, 3), np.nan, np.float32),
             audio=None if heard is None else _One(heard),
             text=None if read is None else _One(read),
@@ -68,6 +59,17 @@ class Trained:
         values = predict(self.module, inputs, batch_size=1, device=self.device)[0] * 6 + 1
         trained = self.plan.recipe.attributes
         return {name: float(v) if name in trained else None for name, v in zip(ATTRIBUTES, values, strict=True)}
+
+
+def _checked(wave: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Refuse what is not [n] floating-point samples; whole numbers are on another scale."""
+    if wave is None or wave.ndim != 1 or not len(wave) or wave.dtype.kind != "f" or not np.isfinite(wave).all():
+        given = "no wave" if wave is None else f"a wave {list(wave.shape)} of {wave.dtype}"
+        raise PluginError(
+            f"{given} was given; expected finite float32 [n] in -1..1, mono, {SAMPLE_RATE} Hz, at least one sample. "
+            "ser_bench.corpus.read_wave gives this of any file."
+        )
+    return wave.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Tr
 
     Raises:
         RecordError: no such seed, or its files do not fit the installed plugins.
+        TrainingError: there is no such device.
     """
     folder = Path(run)
     finished = seeds(folder)
@@ -157,6 +160,23 @@ def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Tr
         module = system.Frozen(cast(system.Composed, module))
     tensors, about = saved.read(model / "model.safetensors")
     saved.restore(module, tensors, about["extra"], where=model / "model.safetensors")
-    where = torch.device(device)
+    where = device_named(device)
     name = records.read_json(folder / "settings.json")["system"]["name"]
     return Trained(dataclasses.replace(plan, recipe=recipe, name=name), module.to(where).eval(), where)
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        TrainingError: torch knows no such device, or the machine does not have it.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TrainingError(f"--device {name} is not a device; give cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(
+            f"--device {name} was asked for, and torch sees {torch.cuda.device_count()} GPUs. Use --device cpu."
+        )
+    return device

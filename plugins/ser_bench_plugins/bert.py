@@ -41,7 +41,17 @@ def build(
         config,
         weights,
         repo=repo,
-        must_match={k: full[k] for k in ("model_type", "hidden_size", "intermediate_size", "vocab_size")},
+        must_match={
+            k: full[k]
+            for k in (
+                "model_type",
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "vocab_size",
+            )
+        },
         unused=("pooler.", "bert.pooler.", "cls.", "encoder.layer.", "fit_dense", "embeddings.position_ids"),
         add_pooling_layer=False,
     )

@@ -38,7 +38,16 @@ def build(
         weights,
         repo=repo,
         must_match={
-            k: full[k] for k in ("model_type", "hidden_size", "intermediate_size", "feat_extract_norm", "conv_dim")
+            k: full[k]
+            for k in (
+                "model_type",
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "feat_extract_norm",
+                "conv_dim",
+            )
         },
         unused=("encoder.layers.", "lm_head", "label_embs_concat", "final_proj"),
     )

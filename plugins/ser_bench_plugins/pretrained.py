@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import warnings
 from collections.abc import Mapping
 from importlib.resources import files
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -50,6 +52,7 @@ def make(
     repo: str,
     must_match: Mapping[str, Any],
     unused: tuple[str, ...],
+    key_mapping: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> Any:
     """Make the model of ``config`` and fill it.
@@ -61,6 +64,7 @@ def make(
         repo: name on the hub.
         must_match: configuration fields in which given weights must agree with what the plugin is.
         unused: starts of checkpoint keys that the model has no use for (other heads, layers cut off).
+        key_mapping: pattern -> what it becomes in the checkpoint's keys, where they are not the model's own.
         arguments: for the model's constructor.
 
     Raises:
@@ -72,18 +76,29 @@ def make(
     _require(kind, source, repo, must_match)
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what it would report is checked below
+    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, report = kind.from_pretrained(
-                source, config=config, dtype=torch.float32, output_loading_info=True, **arguments
+                source,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                key_mapping=dict(key_mapping or {}),
+                **arguments,
             )
-    except (OSError, RuntimeError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise WeightsError(f"the weights in {source} cannot be loaded: {first}") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        raise WeightsError(
+            f"the weights in {source} cannot be loaded: {first}. Expected model.safetensors (or pytorch_model.bin) of "
+            f"{repo}; fetch it again."
+        ) from error
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
     missing = sorted(report["missing_keys"])
     extra = sorted(k for k in report["unexpected_keys"] if not k.startswith(unused))
     reshaped = [str(key) for key in report["mismatched_keys"]]
@@ -91,18 +106,23 @@ def make(
         raise WeightsError(
             f"the weights in {source} do not fit: {len(missing)} keys are missing, {len(extra)} are left over, "
             f"{len(reshaped)} have another shape (first: {(missing + extra + reshaped)[0]}). "
-            f"Expected a checkpoint of {repo}."
+            f"Expected a checkpoint of {repo}; name its folder."
         )
     return model.eval()
 
 
 def _require(kind: type[PreTrainedModel], source: str, repo: str, must_match: Mapping[str, Any]) -> None:
     """Compare the given weights' configuration with what the plugin is."""
+    if source != repo and not (Path(source) / "config.json").is_file():
+        what = f"the folder {source} has no config.json" if Path(source).is_dir() else f"there is no folder {source}"
+        raise WeightsError(f"{what}; expected a checkpoint of {repo}. Name its folder with --weights PART=DIR.")
     try:
         given = kind.config_class.get_config_dict(source)[0]
     except OSError as error:
-        if Path(source).is_dir():
-            raise WeightsError(f"the folder {source} has no config.json; expected a checkpoint of {repo}.") from error
+        if source != repo:
+            raise WeightsError(
+                f"{source}/config.json is no configuration; expected that of {repo}. Fetch it again."
+            ) from error
         raise WeightsError(
             f"{repo} could not be fetched from the hub. Download it elsewhere and name its folder with --weights DIR "
             "(or PART=DIR), or use --weights random to try the system without its weights."
@@ -110,5 +130,6 @@ def _require(kind: type[PreTrainedModel], source: str, repo: str, must_match: Ma
     differing = [f"{k} is {given.get(k)!r}, expected {v!r}" for k, v in must_match.items() if given.get(k, v) != v]
     if differing:
         raise WeightsError(
-            f"the weights in {source} are of another architecture: {'; '.join(differing)}. Expected {repo}."
+            f"the weights in {source} are of another architecture: {'; '.join(differing)}. "
+            f"Expected a checkpoint of {repo}; name its folder."
         )

@@ -35,9 +35,20 @@ def build(
         config,
         weights,
         repo=repo,
-        must_match={k: full[k] for k in ("model_type", "d_model", "encoder_ffn_dim", "num_mel_bins")},
-        # A full checkpoint holds the decoder too; its encoder's keys are found under "encoder.".
-        unused=("layers.", "encoder.layers.", "decoder.", "model.decoder.", "proj_out"),
+        must_match={
+            k: full[k]
+            for k in (
+                "model_type",
+                "d_model",
+                "encoder_layers",
+                "encoder_attention_heads",
+                "encoder_ffn_dim",
+                "num_mel_bins",
+            )
+        },
+        unused=("layers.", "decoder.", "model.decoder.", "proj_out"),
+        # A full checkpoint, such as the hub's, holds the decoder too and its encoder under "model.encoder.".
+        key_mapping={r"^(model\.)?encoder\.": ""},
     )
     return Whisper(model, regularisation, cut=layers < settings["encoder_layers"])
 

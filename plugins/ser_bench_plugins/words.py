@@ -61,7 +61,9 @@ class Words(nn.Module):
         return list(self.words)
 
     def set_extra_state(self, state: list[str]) -> None:
-        """Take over a vocabulary and make room for it."""
+        """Take over a vocabulary and make room for it; the one it has already leaves the embedding as it is."""
+        if state == list(self.words):  # an optimiser may hold the embedding, and a frozen one is not saved again
+            return
         self.words = {word: number for number, word in enumerate(state, start=UNKNOWN + 1)}
         self.embedding = nn.Embedding(len(state) + 2, self.dim, device=self.embedding.weight.device)
 

@@ -59,7 +59,9 @@ def test_margin_decides_between_on_par_and_undecided() -> None:
     strict = compare(a, b, margin=0.002)["arousal"]
     assert (strict.verdict, strict.negligible) == ("undecided", False)
     # Two one-sided tests at 5 %: the margin that just decides is the end of the 90 % interval.
-    variance, freedom = jackknife(np.float64(0.001), np.array(a["arousal"]) - np.array(b["arousal"]), np.full(30, 20))
+    variance, freedom = jackknife(
+        np.float64(0.001), np.array(a["arousal"]) - np.array(b["arousal"]), np.full(30, 20), step=2 / 600
+    )
     end = 0.001 + stats.t.ppf(0.95, freedom) * np.sqrt(variance)
     assert compare(a, b, margin=end * 1.001)["arousal"].verdict == "on par"
     assert compare(a, b, margin=end * 0.999)["arousal"].verdict == "undecided"
@@ -68,7 +70,9 @@ def test_margin_decides_between_on_par_and_undecided() -> None:
 def test_p_value_and_interval_agree_with_scipy() -> None:
     a, b = made_up(0.6, wobble(12, 0.004)), made_up(0.57, wobble(12, 0.004, seed=3))
     found = compare(a, b)["valence"]
-    variance, freedom = jackknife(np.float64(0.03), np.array(a["valence"]) - np.array(b["valence"]), np.full(12, 20))
+    variance, freedom = jackknife(
+        np.float64(0.03), np.array(a["valence"]) - np.array(b["valence"]), np.full(12, 20), step=2 / 240
+    )
     law = stats.t(freedom, loc=0.03, scale=np.sqrt(variance))
     assert found.ci95 == pytest.approx(law.interval(0.95), abs=1e-12)
     assert found.p_value == pytest.approx(2 * law.cdf(0), rel=1e-9)
@@ -76,7 +80,8 @@ def test_p_value_and_interval_agree_with_scipy() -> None:
 
 
 def test_real_and_negligible_at_once() -> None:
-    found = compare(made_up(0.605, wobble(40, 1e-5)), made_up(0.6, wobble(40, 1e-5, seed=1)))["mean"]
+    many = {"sizes": [2000] * 40}  # so many utterances that the published rounding is below the difference
+    found = compare(made_up(0.605, wobble(40, 1e-5), **many), made_up(0.6, wobble(40, 1e-5, seed=1), **many))["mean"]
     assert (found.verdict, found.negligible) == ("better", True)
 
 
@@ -124,7 +129,7 @@ def test_seeds_by_hand() -> None:
     a = [made_up(x, d) for x in (0.60, 0.62, 0.64)]
     b = [made_up(x, d + wobble(20, 0.0005, seed=2)) for x in (0.50, 0.54)]
     found = compare(a, b)["mean"]
-    by_cluster, freedom = jackknife(np.float64(0), -wobble(20, 0.0005, seed=2), np.full(20, 20))
+    by_cluster, freedom = jackknife(np.float64(0), -wobble(20, 0.0005, seed=2), np.full(20, 20), step=2 / 400)
     pooled = (2 * 0.02**2 + 2 * 0.02**2) / 3
     by_seed = pooled * (1 / 3 + 1 / 2)
     total = by_cluster + by_seed

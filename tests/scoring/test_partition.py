@@ -8,6 +8,7 @@ import pytest
 
 from ser_bench.errors import ScoreError
 from ser_bench.scoring import concordance, interval, match, score_partition
+from ser_bench.scoring.resampling import grain
 
 COLUMNS = ("arousal", "valence", "dominance", "mean")
 
@@ -40,7 +41,8 @@ def test_interval_follows_from_what_is_published(scored) -> None:
     found = score_partition(prediction, labels, rows=rows)
     block = json.loads(json.dumps(found.resampling))
     for name in COLUMNS:
-        again = interval(block["full"][name], np.array(block[name]), np.array(block["sizes"]))
+        sizes = np.array(block["sizes"])
+        again = interval(block["full"][name], np.array(block[name]), sizes, step=grain(block["full"][name], sizes))
         assert again == pytest.approx(found.ccc[name]["ci95"], abs=1e-5)
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from ser_bench.errors import ScoreError
 from ser_bench.scoring import cluster_ids, concordance, interval, leave_one_out, utterance_interval
-from ser_bench.scoring.resampling import coarsen, digest, jackknife, join_small
+from ser_bench.scoring.resampling import coarsen, digest, grain, jackknife, join_small
 
 
 def data(n: int, *, seed: int = 0, k: int = 3):
@@ -181,3 +181,15 @@ def test_coverage(clusters: int, sigma: float) -> None:
         low, high = interval(float(loo.value[0]), loo.left_out[:, 0], loo.sizes)
         held += low <= truth <= high
     assert 0.92 <= held / draws <= 0.98
+
+
+def test_distances_that_were_rounded_away_do_not_make_a_point_of_an_interval() -> None:
+    sizes = np.full(12, 10)
+    variance, _ = jackknife(np.float64(-0.003), np.full(12, -0.003), sizes, step=2 / 120)
+    assert variance == pytest.approx(11 / 12 * 12 * (2 / 120) ** 2 / 12)
+    low, high = interval(-0.003, np.full(12, -0.003), sizes, step=grain(-0.003, sizes))
+    assert low < -0.02
+    assert high > 0.014
+    assert interval(0.0, np.zeros(12), sizes, step=grain(0.0, sizes)) == (0.0, 0.0), (
+        "a constant prediction's CCC is 0 whoever is left out"
+    )

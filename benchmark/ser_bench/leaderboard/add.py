@@ -1,8 +1,7 @@
-"""Put a run on the leaderboard: checked first, written whole, never over another."""
+"""Put a run on the leaderboard: checked first, written whole or not at all, never over another."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ser_bench import records, tables
@@ -13,32 +12,51 @@ from ser_bench.errors import RecordError
 def add(run: Path, leaderboard: Path, *, withhold_predictions: bool = False) -> Path:
     """Copy a run's record, and its predictions, under ``leaderboard``; return the record's new path.
 
+    Args:
+        run: a run folder.
+        leaderboard: takes ``records/NAME.json`` and ``predictions/NAME-seed-N.parquet``.
+        withhold_predictions: publish the record alone; it and its row say so.
+
     Raises:
-        RecordError: the record is malformed, predictions are missing or do not have the recorded digest, or another
-            record has its place.
+        RecordError: the record is malformed, predictions are missing or do not have the recorded digest, or the run is
+            there already.
+        StoreError: a file cannot be written; those written before it are taken away again.
     """
     record = records.read(run / "record.json")
-    name = f"{_safe(record['system']['name'])}-{records.digest({'signature': record['signature']}, 8)}"
+    published = {**record, "predictions": "withheld" if withhold_predictions else "published"}
+    name = _name(record)
     target = leaderboard / "records" / f"{name}.json"
     if target.exists():
         raise RecordError(
-            f"{target} is there already; published records only grow. "
-            "A run with other settings or seeds has another name."
+            f"{target} is there already: {run} was added before. Published records only grow; a run with other settings, "
+            "seeds or predictions gets another name."
         )
-    predictions = {}
+    files: dict[Path, bytes] = {}
     for one in record["runs"]:
         path = run / f"seed-{one['seed']}" / "predictions.parquet"
         if tables.digest(tables.read_predictions(path)) != one["predictions_sha256"]:
             raise RecordError(
                 f"{path} does not have the digest that the record gives. Run again; predictions are never edited."
             )
-        predictions[f"{name}-seed-{one['seed']}.parquet"] = path.read_bytes()
-    if not withhold_predictions:
-        for filename, content in predictions.items():
-            atomic_write(leaderboard / "predictions" / filename, content)
-    atomic_write(target, records.canonical(record))
+        if not withhold_predictions:
+            files[leaderboard / "predictions" / f"{name}-seed-{one['seed']}.parquet"] = path.read_bytes()
+    # The record comes last: what is there without one (after a power cut) is overwritten by the next attempt.
+    files[target] = records.canonical(published).encode()
+    _write_all(files)
     return target
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name).strip("-")
+def _name(record: records.Json) -> str:
+    predictions = {str(one["seed"]): one["predictions_sha256"] for one in record["runs"]}
+    content = records.digest({"signature": record["signature"], "predictions": predictions}, 8)
+    return f"{records.safe_name(record['system']['name'])}-{content}"
+
+
+def _write_all(files: dict[Path, bytes]) -> None:
+    try:
+        for path, content in files.items():
+            atomic_write(path, content)
+    except BaseException:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise

@@ -21,7 +21,10 @@ from ser_bench.scoring.compare import rank
 
 SIDES = (("test1", "seen"), ("test2", "unseen"), ("test3", "test3"))
 COLUMNS = (*ATTRIBUTES, "mean")
+RANKED = ("test1", "test2")
+"""Development chose the models, and test3 is scored by the challenge."""
 _LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
+_REPORTABLE = ("development", *(partition for partition, _ in SIDES))
 _REPORTED = ("system", "modality", "transcripts", "release", "release_note", "parameters_m", "partition", "source")
 
 Track = tuple[str, str, str, str]
@@ -37,12 +40,17 @@ class Row:
     parameters: str
     """Millions."""
     transcripts: str
+    """The source scored on."""
+    trained_on_text: str
+    """The source trained on."""
     status: str
     corpus: str
     labels: str
     condition: str
     marks: tuple[str, ...] = ()
-    """Why a row is not ranked: random, tiny or local weights, a partial partition."""
+    """Why a row is not ranked: random, tiny or local weights, a partial partition, weights that have seen the corpus."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know."""
     cells: Mapping[str, Mapping[str, Any]]
     """Partition -> attribute or mean -> ``{"mean", "std", "ci95"}``, or None."""
     blocks: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -57,49 +65,71 @@ class Row:
 
 def from_record(record: Mapping[str, Any]) -> Row:
     """Return the row of a record."""
-    system, corpus = record["system"], record["corpus"]
-    # A stand-in or demo release has no version of its own to speak of.
-    shown = (
-        f"MSP-Podcast {corpus['release'] or '(unknown release)'}" if corpus["name"] == "msp-podcast" else corpus["name"]
-    )
-    marks = {part["weights"].partition("-")[0] for part in system["parts"]} & {"random", "tiny", "local"}
+    system, corpus, texts = record["system"], record["corpus"], record["transcripts"]
+    found = {part["weights"].partition("-")[0] for part in system["parts"]} & {"random", "tiny", "local"}
+    marks = [f"{mark} weights" for mark in sorted(found)]
+    if any(_is_msp_podcast(name) for part in system["parts"] for name in part["trained_on"]):
+        marks.append("pre-trained on MSP-Podcast")
     partial = sum(partition["missing"] for partition in corpus["partitions"].values())
+    if partial:
+        marks.append(f"{partial:,} without audio")
+    notes = []
+    if "trained" in record:
+        notes.append(f"trained on {_corpus_name(record['trained']['corpus'])}")
+    if record.get("predictions") == "withheld":
+        notes.append("not verifiable")
     return Row(
         system=system["name"],
         modality="+".join(system["reads"]) or "none",
         parameters=f"{system['parameters'] / 1e6:.3f}",
-        transcripts=record["transcripts"]["test"],
+        transcripts=texts["test"],
+        trained_on_text=texts["train"],
         status=record["status"],
-        corpus=shown,
+        corpus=_corpus_name(corpus),
         labels=corpus["labels_sha256"][:8],
         condition=corpus["condition"],
-        marks=tuple(sorted(f"{mark} weights" for mark in marks)) + ((f"{partial} without audio",) if partial else ()),
+        marks=tuple(marks),
+        notes=tuple(notes),
         cells={name: part["ccc"] for name, part in record["summary"].items()},
         blocks={name: [run["resampling"][name] for run in record["runs"]] for name in record["summary"]},
         seeds=len(record["runs"]),
     )
 
 
+def _corpus_name(corpus: Mapping[str, Any]) -> str:
+    if corpus["name"] != "msp-podcast":  # a stand-in or demo release has no version of its own to speak of
+        return str(corpus["name"])
+    return f"MSP-Podcast {corpus['release'] or '(unknown release)'}"
+
+
+def _is_msp_podcast(name: str) -> bool:
+    return "msppodcast" in "".join(c for c in name.lower() if c.isalpha())
+
+
 def read_reported(path: Path) -> list[Row]:
     """Read published results, which stand beside ours without a rank.
 
     Raises:
-        RecordError: a column is missing or a value is not a CCC.
+        RecordError: a column is missing, a value is not a CCC, or a partition is unknown or given twice; names the line.
     """
     if not path.exists():
         return []
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
-        for number, line in enumerate(csv.DictReader(file), start=2):
-            try:
-                key = tuple(line[c] for c in _REPORTED if c != "partition")
-                values = {a: {"mean": float(line[a]), "std": None, "ci95": None} for a in ATTRIBUTES}
-            except (KeyError, TypeError, ValueError) as error:
-                raise RecordError(
-                    f"{path} line {number} cannot be read ({error!r}); expected {', '.join((*_REPORTED, *ATTRIBUTES))}."
-                ) from error
-            mean = sum(v["mean"] for v in values.values()) / len(values)
-            found.setdefault(key, {})[line["partition"]] = {**values, "mean": {"mean": mean, "std": None, "ci95": None}}
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for line in reader:
+                key = tuple(line[c].strip() for c in _REPORTED if c != "partition")
+                cells = found.setdefault(key, {})
+                if line["partition"] not in _REPORTABLE or line["partition"] in cells:
+                    raise ValueError(f"partition {line['partition']!r} is unknown or there twice")
+                cells[line["partition"]] = _reported_cells([float(line[a]) for a in ATTRIBUTES])
+        except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+            raise RecordError(
+                f"{path} line {reader.line_num} cannot be read ({type(error).__name__}: {error}); expected the columns "
+                f"{', '.join((*_REPORTED, *ATTRIBUTES))}, a partition out of {', '.join(_REPORTABLE)}, and CCCs of -1..1. "
+                "Correct the line."
+            ) from error
     rows = []
     for (system, modality, transcripts, release, note, parameters, source), cells in found.items():
         rows.append(
@@ -108,6 +138,7 @@ def read_reported(path: Path) -> list[Row]:
                 modality=modality,
                 parameters=parameters,
                 transcripts=transcripts,
+                trained_on_text=transcripts,
                 status=f"reported ({source}{'; ' + note if note else ''})",
                 corpus=f"MSP-Podcast {release}",
                 labels="",
@@ -119,64 +150,76 @@ def read_reported(path: Path) -> list[Row]:
     return rows
 
 
+def _reported_cells(values: Sequence[float]) -> dict[str, Any]:
+    if not all(-1 <= value <= 1 for value in values):  # also false for NaN
+        raise ValueError(f"{values} are not CCCs")
+    named = zip(COLUMNS, (*values, sum(values) / len(values)), strict=True)
+    return {name: {"mean": value, "std": None, "ci95": None} for name, value in named}
+
+
 def tracks(rows: Iterable[Row]) -> dict[Track, list[Row]]:
     """Sort rows into tracks; what may be ranked together stands together.
 
     An audio-only row stands in every text track of its corpus, or, where there is none, in one of its own. Reported
-    rows join the tracks of their release with the same kind of text; a track without records holds them alone.
+    rows, whose labels nobody has seen, join all labels of their release; where there are none, they stand alone.
     """
     rows = list(rows)
-    ours = [row for row in rows if row.blocks]
-    reported = [row for row in rows if not row.blocks]
-    found: dict[Track, list[Row]] = {}
-    for row in ours:
-        same = {r.transcripts for r in ours if r.reads_text and _corpus(r) == _corpus(row)}
-        for source in sorted({row.transcripts} if row.reads_text else same or {"none"}):
-            found.setdefault((*_corpus(row), source), []).append(row)
-    releases = {track[0] for track in found}
-    for row in reported:
-        if row.corpus not in releases:
-            same = {r.transcripts for r in reported if r.reads_text and r.corpus == row.corpus}
-            for source in sorted({row.transcripts} if row.reads_text else same or {"none"}):
-                found.setdefault((row.corpus, "", row.condition, source), []).append(row)
-            continue
-        for track, members in found.items():
-            fits = not row.reads_text or row.transcripts == track[3]
-            if track[0] == row.corpus and track[2] == row.condition and fits:
-                members.append(row)
-    return dict(sorted(found.items()))
+    sources: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        release = (row.corpus, row.condition)
+        same = {r.labels for r in rows if r.labels and (r.corpus, r.condition) == release}
+        for labels in {row.labels} if row.labels else same or {""}:
+            texts = sources.setdefault((row.corpus, labels, row.condition), set())
+            texts.update({row.transcripts} if row.reads_text else ())
+    return {
+        (corpus, labels, condition, source): [
+            row
+            for row in rows
+            if (row.corpus, row.condition) == (corpus, condition)
+            and row.labels in ("", labels)
+            and (not row.reads_text or row.transcripts == source)
+        ]
+        for (corpus, labels, condition), texts in sorted(sources.items())
+        for source in sorted(texts or {"none"})
+    }
 
 
 def ranks(rows: Sequence[Row], partition: str) -> list[int | None]:
-    """Rank the rows that may be ranked, by the paired test on the mean CCC; None for the others."""
+    """Rank the rows that may be ranked, by the paired test on the mean CCC; None for the others.
+
+    Raises:
+        RecordError: two of them are not of the same utterances and clusters.
+    """
     able = [i for i, row in enumerate(rows) if not row.marks and partition in row.blocks]
     found: list[int | None] = [None] * len(rows)
     try:
-        for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]) if able else [], strict=True):
+        for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]), strict=True):
             found[i] = place
     except ScoreError as error:
-        raise RecordError(f"rows of one track cannot be ranked together: {error}") from error
+        names = ", ".join(sorted(rows[i].system for i in able))
+        raise RecordError(f"the rows of {names} on {partition} cannot be ranked together: {error}") from error
     return found
 
 
 def table(rows: Sequence[Row], *, style: str = "github") -> str:
-    """Return the table of one track, best mean on the seen partition first."""
+    """Return the table of one track, best mean on the seen partition first, rows without claim to a rank last."""
     sides = [(p, word) for p, word in SIDES if any(p in row.cells for row in rows)]
     if not any(p == "test1" for p, _ in sides):  # the challenge packages, which come without test1
         sides.insert(0, ("development", "development"))
     first = sides[0][0]
     ordered = sorted(rows, key=lambda row: (bool(row.marks), -_mean(row, first), row.system))
-    places = {partition: ranks(ordered, partition) for partition, _ in sides}
+    places = {partition: ranks(ordered, partition) for partition, _ in sides if partition in RANKED}
     lines = []
     for number, row in enumerate(ordered):
-        line = {"system": row.system, "modality": row.modality, "params (M)": row.parameters or "-"}
+        line = {"system": row.system, "modality": row.modality, "transcripts": _texts(row)}
+        line["params (M)"] = row.parameters or "-"
         for partition, word in sides:
-            place = places[partition][number]
-            line[f"{word} rank"] = "-" if place is None else str(place)
+            if partition in RANKED:
+                line[f"{word} rank"] = str(places[partition][number] or "-")
             line |= {f"{word} {_LETTERS[c]}": _shown(row, partition, c) for c in COLUMNS}
         line["seeds"] = str(row.seeds or "-")
-        line["status"] = ", ".join((row.status, *row.marks))
-        lines.append(line)
+        line["status"] = ", ".join((row.status, *row.notes, *row.marks))
+        lines.append({head: cell.replace("|", "\\|") for head, cell in line.items()})
     return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
 
 
@@ -222,13 +265,17 @@ _EXPLAINED = (
     "CCC (concordance correlation coefficient, -1..1) over the whole partition for arousal (A), valence (V) and dominance"
     " (D), and their mean with its 95 % interval, which resamples speakers. *Seen* is test1 (its podcasts also occur in"
     " train or development), *unseen* is test2. A rank is 1 + the number of rows of the same table that a paired test"
-    " (Holm-corrected) calls better; rows that no test tells apart share it. Reported rows and rows with random, tiny or"
-    " local weights have no rank. Written by `ser-bench leaderboard render`; not edited by hand."
+    " (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand"
+    " reported rows, rows with random, tiny or local weights, rows without some of the audio, and systems pre-trained on"
+    " MSP-Podcast. *Not verifiable* is a row whose predictions are withheld. Written by `ser-bench leaderboard render`; not edited by hand."
 )
 
 
-def _corpus(row: Row) -> tuple[str, str, str]:
-    return row.corpus, row.labels, row.condition
+def _texts(row: Row) -> str:
+    if not row.reads_text:
+        return "-"
+    both = (row.trained_on_text, row.transcripts)
+    return row.transcripts if len(set(both)) == 1 else "{}, scored on {}".format(*both)
 
 
 def _mean(row: Row, partition: str) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ser_bench.errors import ScoreError
 from ser_bench.interface import ATTRIBUTES
-from ser_bench.scoring.resampling import jackknife, t_quantile
+from ser_bench.scoring.resampling import grain, jackknife, t_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,7 +150,9 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     sizes = np.array(a[0]["sizes"])
     if len(sizes) < 2:
         return Difference(value=value, ci95=None, p_value=1.0, verdict="undecided", negligible=False)
-    by_cluster, freedom = jackknife(np.float64(value), out_a.mean(axis=0) - out_b.mean(axis=0), sizes)
+    apart = out_a.mean(axis=0) - out_b.mean(axis=0)
+    step = grain(value, sizes) if apart.any() else 0.0
+    by_cluster, freedom = jackknife(np.float64(value), apart, sizes, step=step)
     variance, freedom = with_seeds(by_cluster, freedom, [full_a, full_b], [out_a, out_b], sizes)
     error = float(np.sqrt(variance))
     low, high = (value + sign * float(t_quantile(freedom, 0.95)) * error for sign in (-1, 1))

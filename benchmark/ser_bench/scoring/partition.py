@@ -155,7 +155,9 @@ def _ccc_block(
     for i, name in enumerate((*trained, "mean")):
         block[name] = {
             "value": _round(value[i]),
-            "ci95": _pair(res.interval(float(value[i]), left_out[:, i], loo.sizes)),
+            "ci95": _pair(
+                res.interval(float(value[i]), left_out[:, i], loo.sizes, step=res.grain(float(value[i]), loo.sizes))
+            ),
         }
         if utterances is not None:
             block[name]["ci95_utterances"] = _pair(utterances[i])

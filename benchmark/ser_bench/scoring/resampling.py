@@ -143,7 +143,7 @@ def leave_one_out(prediction: NDArray[np.float64], target: NDArray[np.float64], 
 
 
 def interval(
-    value: float, left_out: NDArray[np.float64], sizes: NDArray[np.int64], *, level: float = 0.95
+    value: float, left_out: NDArray[np.float64], sizes: NDArray[np.int64], *, level: float = 0.95, step: float = 0.0
 ) -> tuple[float, float] | None:
     """Return the confidence interval of a CCC (or a mean of CCCs): a jackknife-t on Fisher's z.
 
@@ -152,6 +152,7 @@ def interval(
         left_out: [K] without cluster i.
         sizes: [K] utterances of cluster i.
         level: coverage.
+        step: as in ``jackknife``; ``grain`` for values as published.
 
     Returns:
         (low, high), or None with fewer than two clusters.
@@ -160,15 +161,27 @@ def interval(
         return None
     # A perfect score has an infinite z; a billionth below is as good, and all differences stay finite.
     z, z_out = (np.arctanh(np.clip(v, -1 + 1e-9, 1 - 1e-9)) for v in (np.float64(value), np.asarray(left_out)))
-    variance, freedom = jackknife(z, z_out, sizes)
+    variance, freedom = jackknife(z, z_out, sizes, step=step)
     reach = float(t_quantile(freedom, level) * np.sqrt(variance))
     if reach == 0:
         return float(value), float(value)
     return float(np.tanh(z - reach)), float(np.tanh(z + reach))
 
 
+def grain(value: float, sizes: NDArray[np.int64]) -> float:
+    """Return what published values are multiples of (``coarsen``); 0 for a value that no cluster can move.
+
+    A constant prediction has a CCC of 0 whoever is left out, and a perfect one 1.
+    """
+    return 0.0 if value in (-1.0, 0.0, 1.0) else 2 / int(np.sum(sizes))
+
+
 def jackknife(
-    value: NDArray[np.float64] | np.float64, left_out: NDArray[np.float64], sizes: NDArray[np.int64]
+    value: NDArray[np.float64] | np.float64,
+    left_out: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    *,
+    step: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the delete-one-cluster jackknife's variance and its degrees of freedom.
 
@@ -185,11 +198,15 @@ def jackknife(
         value: [...], on any scale.
         left_out: [..., K].
         sizes: [..., K] utterances; 0 for a place that holds no cluster (its ``left_out`` equal to ``value``).
+        step: what the values were rounded to multiples of (``grain``); no distance counts less than a rounding error,
+            step / sqrt(12).
 
     Returns:
         Variance and degrees of freedom, [...] each.
     """
     square = (left_out - np.asarray(value)[..., None]) ** 2
+    # A distance that was rounded away still has the variance of rounding.
+    square = np.where(sizes > 0, np.maximum(square, np.asarray(step)[..., None] ** 2 / 12), square)
     share = sizes / np.sum(sizes, axis=-1, keepdims=True)
     count = np.sum(sizes > 0, axis=-1)
     total = square.sum(axis=-1)

@@ -28,7 +28,7 @@ from ser_bench.scoring.ccc import concordance
 from ser_bench.system import head_of
 from ser_bench.training.batches import Inputs, batches, epoch_order
 from ser_bench.training.loss import ccc_loss
-from ser_bench.training.predict import forward, predict
+from ser_bench.training.predict import forward, naming_memory, predict
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +96,22 @@ def fit(
     columns = [ATTRIBUTES.index(attribute) for attribute in recipe.attributes]
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    last = checkpoints / "last.safetensors"
     at = Position(threads=torch.get_num_threads())
     system.to(accelerator.device)
     if not any(p.requires_grad for p in system.parameters()):
         at.finished, at.best_epoch = True, 0
+        _truncate(folder / "log.jsonl", 0)
         at.best_ccc = _development(system, development, columns, recipe, accelerator)
         _log(folder, at, {"epoch": 0, "development": at.best_ccc, "note": "nothing to train"})
         return at
+    kept = saved.read(last) if resume and last.exists() else None
+    if kept is not None:  # before the optimiser is made: an extra state may make parameters anew
+        saved.restore(system, _under(kept[0], "model"), kept[1]["extra"], where=last)
     optimiser = _optimiser(system, recipe)
     model, stepper = accelerator.prepare(system, optimiser)
-    if resume and (checkpoints / "last.safetensors").exists():
-        at = _resumed(checkpoints / "last.safetensors", system, optimiser, accelerator.device)
+    if kept is not None:
+        at = _resumed(*kept, optimiser, accelerator.device)
         if at.threads != torch.get_num_threads():
             log.warning("resuming with %d threads after %d: rounding may differ", torch.get_num_threads(), at.threads)
     _truncate(folder / "log.jsonl", at.log_bytes)
@@ -120,12 +125,13 @@ def fit(
             recent: list[Tensor] = []
             began = time.monotonic()
             for batch in batches(train, order[at.step :], accelerator.device):
-                with accelerator.autocast():
-                    predicted = _guarded(model, batch, train)
-                loss = ccc_loss(predicted[:, columns], labels[torch.from_numpy(batch.index).to(labels.device)])
-                accelerator.backward(loss)
-                stepper.step()
-                stepper.zero_grad(set_to_none=True)
+                with naming_memory(train, batch.index):
+                    with accelerator.autocast():
+                        predicted = forward(model, batch)
+                    loss = ccc_loss(predicted[:, columns], labels[torch.from_numpy(batch.index).to(labels.device)])
+                    accelerator.backward(loss)
+                    stepper.step()
+                    stepper.zero_grad(set_to_none=True)
                 recent.append(loss.detach())
                 at.step += 1
                 at.trained_audio_seconds += float(train.duration[batch.index].sum())
@@ -159,6 +165,7 @@ def fit(
     best = checkpoints / f"best-{at.best_epoch}.safetensors"
     tensors, about = saved.read(best)
     saved.restore(system, tensors, about["extra"], where=best)
+    accelerator.free_memory()  # it would keep this system beside the next seed's
     return at
 
 
@@ -182,18 +189,6 @@ def _development(
     with accelerator.autocast():
         predicted = predict(system, development, batch_size=recipe.batch_size, device=accelerator.device)
     return float(np.mean([concordance(predicted[:, c], development.labels[:, c].astype(np.float64)) for c in columns]))
-
-
-def _guarded(model: nn.Module, batch: Any, train: Inputs) -> Tensor:
-    try:
-        return forward(model, batch)
-    except torch.OutOfMemoryError as error:
-        names = ", ".join(train.utterance[int(n)] for n in batch.index[:3])
-        longest = float(train.duration[batch.index].max())
-        raise TrainingError(
-            f"out of memory on a batch of {len(batch.index)} utterances (longest {longest:.1f} s; first: {names}). "
-            "Use a smaller depth, a larger device, or --set recipe.batch_size=N (another recipe)."
-        ) from error
 
 
 def _finite(losses: list[Tensor], done: list[NDArray[np.int64]], train: Inputs) -> list[float]:
@@ -221,21 +216,21 @@ def _save(checkpoints: Path, system: nn.Module, optimiser: torch.optim.Optimizer
     saved.write(checkpoints / "last.safetensors", tensors, about)
 
 
-def _resumed(path: Path, system: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> Position:
-    tensors, about = saved.read(path)
-    under = {
-        prefix: {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-        for prefix in ("model", "optimiser", "random")
-    }
-    saved.restore(system, under["model"], about["extra"], where=path)
-    saved.restore_optimiser(optimiser, under["optimiser"], about["optimiser"])
-    torch.set_rng_state(under["random"]["cpu"])
+def _resumed(
+    tensors: dict[str, Tensor], about: dict[str, Any], optimiser: torch.optim.Optimizer, device: torch.device
+) -> Position:
+    """Take over all of a checkpoint but the weights."""
+    saved.restore_optimiser(optimiser, _under(tensors, "optimiser"), about["optimiser"])
+    random = _under(tensors, "random")
+    torch.set_rng_state(random["cpu"])
     if device.type == "cuda":
-        states = [
-            under["random"][f"cuda.{n}"] for n in range(torch.cuda.device_count()) if f"cuda.{n}" in under["random"]
-        ]
+        states = [random[f"cuda.{n}"] for n in range(torch.cuda.device_count()) if f"cuda.{n}" in random]
         torch.cuda.set_rng_state_all(states)
     return Position(**about["at"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
 
 
 def _log(folder: Path, at: Position, line: dict[str, Any]) -> None:
