@@ -36,9 +36,9 @@ given = json.loads(sys.argv[1])
 epoch, step, minutes = f"epoch {given.pop('epoch')}", given.pop("step"), given["checkpoint_minutes"]
 
 def progress(what, done, total):
-    if what == epoch and done == 3:
+    if what.startswith(epoch) and done == 3:
         time.sleep(min(minutes * 60 + 0.1, 5))
-    if what == epoch and done == step:
+    if what.startswith(epoch) and done == step:
         print("waiting", flush=True)
         time.sleep(600)
 

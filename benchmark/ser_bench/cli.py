@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, format="%(message)s", level=logging.DEBUG if arguments.debug else logging.WARNING, force=True
     )
+    if not arguments.debug:  # what it retries, and why it failed, is said once, by the error
+        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         return command(arguments)
     except SerBenchError as error:
@@ -85,7 +87,8 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--text", metavar="ENC", help="compose a system: text encoder")
     run.add_argument("--head", metavar="HEAD", help="compose a system: fusion head (default: concat)")
     run.add_argument("--depth", metavar="N", type=int, help="transformer layers kept of the audio encoder")
-    run.add_argument("--seed", metavar="N", type=int, nargs="+", default=[1], help="seeds to train (default: 1)")
+    # Options that take several values may also be repeated: argparse alone would forget all but the last.
+    run.add_argument("--seed", metavar="N", type=int, nargs="+", action="extend", help="seeds to train (default: 1)")
     run.add_argument(
         "--strategy", default="finetune", choices=("finetune", "frozen"), help="what is trained (default: finetune)"
     )
@@ -93,11 +96,18 @@ def _add_run(commands: Any) -> None:
         "--weights",
         metavar="WEIGHTS",
         nargs="+",
+        action="extend",
         default=[],
         help="pretrained (default), random, tiny, a folder, or PART=one of these, PART being audio or text",
     )
     run.add_argument(
-        "--set", metavar="recipe.KEY=VALUE", nargs="+", default=[], dest="changes", help="change the recipe"
+        "--set",
+        metavar="recipe.KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="changes",
+        help="change the recipe",
     )
     run.add_argument(
         "--out", metavar="DIR", type=Path, help="the run folder (default: runs/<system>-<settings digest>)"
@@ -186,7 +196,7 @@ def _run(arguments: argparse.Namespace) -> int:
             text=arguments.text,
             head=arguments.head,
             depth=arguments.depth,
-            seeds=arguments.seed,
+            seeds=arguments.seed or [1],
             strategy=arguments.strategy,
             weights=arguments.weights,
             changes=changes,

@@ -88,7 +88,8 @@ class Store:
         """
         self.folder, self.names = folder, names
         try:
-            with np.load(folder / "index.npz", allow_pickle=False) as index:
+            # opened here, since np.load does not close a file that turns out to be no archive
+            with (folder / "index.npz").open("rb") as file, np.load(file, allow_pickle=False) as index:
                 self._start, self._rows = index["start"], index["rows"]
                 self._sums, self.stamps, self._truncated = index["sums"], index["stamps"], index["truncated"]
                 width, dtype = int(index["width"]), str(index["dtype"])
@@ -276,7 +277,7 @@ def _stored(array: Array, dtype: str, name: str) -> Array:
         raise _shapeless(array, name, "[t, c] or [t], t and c at least 1")
     if not np.isfinite(array).all():
         raise StoreError(f"the front end's output for {name} is not finite. Check the wav and the weights.")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         converted = np.ascontiguousarray(array.astype(dtype, copy=False))
     if np.issubdtype(converted.dtype, np.integer) and not np.array_equal(converted, array):
         raise StoreError(

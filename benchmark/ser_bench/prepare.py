@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -86,7 +88,8 @@ def open_corpus(
         cache=cache,
         progress=progress,
     )
-    builder.download_and_prepare()
+    with _quiet_datasets():
+        builder.download_and_prepare()
     dataset, source = builder.as_dataset(), builder.source
     rows, partitions = {}, {}
     for name in [p for p in PARTITIONS if p in dataset]:
@@ -248,6 +251,18 @@ def _with_audio(rows: Rows) -> Rows:
     if not len(kept):
         raise CorpusError(f"no utterance of {rows.partition} has audio. Restore the wav files.")
     return Rows(partition=rows.partition, **columns)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Hide the library's own bars for a while: ``progress`` tells what is going on."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _stamp(path: str) -> str:

@@ -23,7 +23,7 @@ class Reporter:
         """Show that ``done`` of ``total`` is done."""
         if self._stream.isatty():
             self._draw(what, done, total)
-        elif what != self._what or done >= total or time.monotonic() - self._told > LINE_EVERY:
+        elif done >= total or time.monotonic() - self._told > LINE_EVERY:
             print(f"{what}: {done:,}/{total:,}", file=self._stream, flush=True)
             self._told = time.monotonic()
         self._what = what

@@ -237,7 +237,7 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
 
 def _block_contradiction(scores: Mapping[str, Any], block: Mapping[str, Any], scored: int) -> str | None:
     sizes = block["sizes"]
-    if not sum(sizes) == scored or not len(sizes) == block["clusters"] == scores["clusters"]["count"]:
+    if sum(sizes) != scored or not len(sizes) == block["clusters"] == scores["clusters"]["count"]:
         return (
             f"{sum(sizes)} utterances in {len(sizes)} clusters, expected {scored} (scored) in {block['clusters']} "
             f"(resampling) and {scores['clusters']['count']} (clusters)"
@@ -304,8 +304,8 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
     if differing:
         shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise RecordError(
-            f"{folder} holds a run with other settings: {shown}. A run folder takes runs that differ in the seed alone; "
-            "give another --out."
+            f"{folder} holds a run with other settings: {shown}. A run folder takes runs that differ in the seed "
+            "alone; give another --out."
         )
 
 

@@ -121,14 +121,18 @@ def run(
     named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
     folder = Path(out) if out is not None else Path("runs") / named
     _require_finished(folder, seeds, resume)
-    records.settle(folder, settings)
     for seed in seeds:
         if (folder / f"seed-{seed}" / "result.json").exists():
             log.info("seed %d is finished already", seed)
+            records.settle(folder, settings)
             continue
+        torch.manual_seed(seed)
+        module = system.build(plan, chosen, plan.recipe)
+        records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
         _run_seed(
             folder / f"seed-{seed}",
             seed,
+            module,
             plan,
             chosen,
             opened,
@@ -222,6 +226,7 @@ def score(
 def _run_seed(
     folder: Path,
     seed: int,
+    module: nn.Module,
     plan: Plan,
     weights: Mapping[str, Weights],
     corpus: Corpus,
@@ -232,9 +237,7 @@ def _run_seed(
     checkpoint_minutes: float,
     progress: Progress | None,
 ) -> None:
-    """Build, fit what is counted, train, score and save one seed."""
-    torch.manual_seed(seed)
-    module = system.build(plan, weights, plan.recipe)
+    """Fit what is counted, train, score and save one seed of a built module."""
     train = corpus.rows["train"]
     system.fit_texts(module, [text or "" for text in train.transcript])
     if plan.whole is not None and hasattr(module, "fit"):
@@ -297,7 +300,7 @@ def _finish(
     at: Position,
     progress: Progress | None,
 ) -> None:
-    """Predict and score every partition but train; write predictions, then the result, which marks the seed finished."""
+    """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
     began, audio_seconds = time.monotonic(), 0.0
     values: dict[str, NDArray[np.float64]] = {}
     for done, (name, part) in enumerate(inputs.items()):
@@ -314,7 +317,7 @@ def _finish(
     scores, resampling = {}, {}
     for name in inputs:
         if name == "test3":  # its labels are withheld: predictions only, in the challenge's form
-            tables.write_challenge(folder / "test3.csv", inputs[name].utterance, values[name])
+            tables.write_challenge(folder / "test3.csv", inputs[name].utterance, values[name], attributes)
             continue
         rows = corpus.rows[name]
         found = score_partition(values[name], rows.labels, rows=rows, attributes=attributes)

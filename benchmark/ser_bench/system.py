@@ -90,6 +90,7 @@ class Frozen(nn.Module):
         super().__init__()
         self.inner = inner.requires_grad_(False)
         self.inner.head.requires_grad_(True)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Frozen:
         """Train the head alone: a frozen encoder has no dropout."""

@@ -77,11 +77,15 @@ def digest(columns: Mapping[str, Sequence[Any]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def write_challenge(path: Path, utterances: Sequence[str], values: NDArray[np.float64]) -> None:
-    """Write a partition without labels as the challenges take it: clipped to 1..7, columns by name."""
+def write_challenge(
+    path: Path, utterances: Sequence[str], values: NDArray[np.float64], attributes: Sequence[str]
+) -> None:
+    """Write a partition without labels as the challenges take it: clipped to 1..7, columns of what was trained."""
+    heads = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
+    trained = [number for number, name in enumerate(ATTRIBUTES) if name in attributes]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["FileName", "EmoAct", "EmoVal", "EmoDom"])
-    for name, row in zip(utterances, np.clip(values, 1, 7), strict=True):
+    writer.writerow(["FileName", *(heads[ATTRIBUTES[number]] for number in trained)])
+    for name, row in zip(utterances, np.clip(values[:, trained], 1, 7), strict=True):
         writer.writerow([name, *(f"{value:.6f}" for value in row)])
     atomic_write(path, buffer.getvalue())

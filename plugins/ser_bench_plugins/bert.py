@@ -11,6 +11,7 @@ import torch
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
+from transformers.masking_utils import create_bidirectional_mask
 
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Tokens, Weights
@@ -52,7 +53,15 @@ def build(
                 "vocab_size",
             )
         },
-        unused=("pooler.", "bert.pooler.", "cls.", "encoder.layer.", "fit_dense", "embeddings.position_ids"),
+        unused=(
+            "pooler.",
+            "bert.pooler.",
+            "cls.",
+            "encoder.layer.",
+            "bert.encoder.layer.",
+            "fit_dense",
+            "embeddings.position_ids",
+        ),
         add_pooling_layer=False,
     )
     return Bert(model, regularisation)
@@ -84,13 +93,19 @@ class Bert(nn.Module):
         return {"family": "bert-wordpiece-uncased", "vocabulary": _digest(), "limit": self.limit}
 
     def forward(self, ids: Tensor, lengths: Tensor, *, layers: bool = False) -> Encoded:
-        """Encode [b, t] into [b, t, d]."""
+        """Encode [b, t] into [b, t, d]; follows transformers' ``BertModel.forward``."""
         own = valid(lengths, ids.shape[1])
         embedded = self.model.embeddings.word_embeddings(ids)
         if self.training:
             embedded = mask_spans(embedded, own, self.regularisation)
-        out = self.model(inputs_embeds=embedded, attention_mask=own.long(), output_hidden_states=layers)
-        return Encoded(out.last_hidden_state, lengths, tuple(out.hidden_states) if layers else None)
+        hidden = self.model.embeddings(inputs_embeds=embedded)
+        mask = create_bidirectional_mask(config=self.model.config, inputs_embeds=hidden, attention_mask=own)
+        states = [hidden]
+        for layer in self.model.encoder.layer:
+            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            hidden = hidden if skipped else layer(hidden, mask)
+            states.append(hidden)
+        return Encoded(hidden, lengths, tuple(states) if layers else None)
 
 
 def _digest() -> str:

@@ -49,7 +49,7 @@ def build(
                 "conv_dim",
             )
         },
-        unused=("encoder.layers.", "lm_head", "label_embs_concat", "final_proj"),
+        unused=("encoder.layers.", "hubert.encoder.layers.", "lm_head", "label_embs_concat", "final_proj"),
     )
     return Hubert(model, regularisation)
 

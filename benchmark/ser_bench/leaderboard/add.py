@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ser_bench import records, tables
@@ -28,8 +29,8 @@ def add(run: Path, leaderboard: Path, *, withhold_predictions: bool = False) -> 
     target = leaderboard / "records" / f"{name}.json"
     if target.exists():
         raise RecordError(
-            f"{target} is there already: {run} was added before. Published records only grow; a run with other settings, "
-            "seeds or predictions gets another name."
+            f"{target} is there already: {run} was added before. Published records only grow; a run with other "
+            "settings, seeds or predictions gets another name."
         )
     files: dict[Path, bytes] = {}
     for one in record["runs"]:
@@ -58,5 +59,6 @@ def _write_all(files: dict[Path, bytes]) -> None:
             atomic_write(path, content)
     except BaseException:
         for path in files:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not written yet
+                path.unlink()
         raise

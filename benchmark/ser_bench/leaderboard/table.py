@@ -45,10 +45,12 @@ class Row:
     """The source trained on."""
     status: str
     corpus: str
+    identity: str
+    """How far the claimed release is confirmed; empty for reported rows."""
     labels: str
     condition: str
     marks: tuple[str, ...] = ()
-    """Why a row is not ranked: random, tiny or local weights, a partial partition, weights that have seen the corpus."""
+    """Why it is not ranked: random, tiny or local weights, a partial partition, weights that have seen the corpus."""
     notes: tuple[str, ...] = ()
     """What else a reader must know."""
     cells: Mapping[str, Mapping[str, Any]]
@@ -86,6 +88,7 @@ def from_record(record: Mapping[str, Any]) -> Row:
         trained_on_text=texts["train"],
         status=record["status"],
         corpus=_corpus_name(corpus),
+        identity=corpus["identity"],
         labels=corpus["labels_sha256"][:8],
         condition=corpus["condition"],
         marks=tuple(marks),
@@ -110,7 +113,8 @@ def read_reported(path: Path) -> list[Row]:
     """Read published results, which stand beside ours without a rank.
 
     Raises:
-        RecordError: a column is missing, a value is not a CCC, or a partition is unknown or given twice; names the line.
+        RecordError: a column is missing, a value is not a CCC, or a partition is unknown or there twice; names the
+            line.
     """
     if not path.exists():
         return []
@@ -118,17 +122,22 @@ def read_reported(path: Path) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
+            absent = {*_REPORTED, *ATTRIBUTES}.difference(reader.fieldnames or ())
+            if absent:
+                raise ValueError(f"it has no column {', no column '.join(sorted(absent))}")
             for line in reader:
+                if None in line or None in line.values():
+                    raise ValueError("it has more or fewer cells than the first line")
                 key = tuple(line[c].strip() for c in _REPORTED if c != "partition")
                 cells = found.setdefault(key, {})
                 if line["partition"] not in _REPORTABLE or line["partition"] in cells:
                     raise ValueError(f"partition {line['partition']!r} is unknown or there twice")
                 cells[line["partition"]] = _reported_cells([float(line[a]) for a in ATTRIBUTES])
-        except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+        except (ValueError, csv.Error) as error:
             raise RecordError(
-                f"{path} line {reader.line_num} cannot be read ({type(error).__name__}: {error}); expected the columns "
-                f"{', '.join((*_REPORTED, *ATTRIBUTES))}, a partition out of {', '.join(_REPORTABLE)}, and CCCs of -1..1. "
-                "Correct the line."
+                f"{path} line {reader.line_num} cannot be read: {error}; expected the columns "
+                f"{', '.join((*_REPORTED, *ATTRIBUTES))}, a partition out of {', '.join(_REPORTABLE)}, and CCCs of "
+                "-1..1. Correct the line."
             ) from error
     rows = []
     for (system, modality, transcripts, release, note, parameters, source), cells in found.items():
@@ -141,6 +150,7 @@ def read_reported(path: Path) -> list[Row]:
                 trained_on_text=transcripts,
                 status=f"reported ({source}{'; ' + note if note else ''})",
                 corpus=f"MSP-Podcast {release}",
+                identity="",
                 labels="",
                 condition="clean",
                 cells=cells,
@@ -248,12 +258,14 @@ def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
     rows += read_reported(leaderboard / "reported.csv")
     if not rows:
         raise RecordError(
-            f"{leaderboard} holds no record; expected {leaderboard / 'records'}/*.json or reported.csv. Put a run there "
-            "with `ser-bench leaderboard add RUN`."
+            f"{leaderboard} holds no record; expected {leaderboard / 'records'}/*.json or reported.csv. Put a run "
+            "there with `ser-bench leaderboard add RUN`."
         )
     parts = ["# Leaderboard", "", _EXPLAINED, ""]
     for (corpus, labels, condition, transcripts), members in tracks(rows).items():
-        named = [corpus, f"labels {labels}" if labels else "", "" if condition == "clean" else condition]
+        confirmed = ", ".join(sorted({row.identity for row in members} - {""}))
+        known = f"labels {labels} ({confirmed})" if labels else ""
+        named = [corpus, known, "" if condition == "clean" else condition]
         text = {"human": "human transcripts", "none": "no transcripts"}.get(transcripts, f"transcripts {transcripts}")
         parts += [f"## {', '.join(filter(None, [*named, text]))}", "", table(members), ""]
     written = (out or leaderboard) / "README.md"
@@ -261,14 +273,14 @@ def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
     return written, "\n".join(parts)
 
 
-_EXPLAINED = (
-    "CCC (concordance correlation coefficient, -1..1) over the whole partition for arousal (A), valence (V) and dominance"
-    " (D), and their mean with its 95 % interval, which resamples speakers. *Seen* is test1 (its podcasts also occur in"
-    " train or development), *unseen* is test2. A rank is 1 + the number of rows of the same table that a paired test"
-    " (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand"
-    " reported rows, rows with random, tiny or local weights, rows without some of the audio, and systems pre-trained on"
-    " MSP-Podcast. *Not verifiable* is a row whose predictions are withheld. Written by `ser-bench leaderboard render`; not edited by hand."
-)
+_EXPLAINED = """\
+CCC (concordance correlation coefficient, -1..1) over the whole partition for arousal (A), valence (V) and dominance
+(D), and their mean with its 95 % interval, which resamples speakers. *Seen* is test1 (its podcasts also occur in
+train or development), *unseen* is test2. A rank is 1 + the number of rows of the same table that a paired test
+(Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand reported rows, rows with
+random, tiny or local weights, rows without some of the audio, and systems pre-trained on MSP-Podcast. *Not
+verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
+digest stands how far the content confirms it. Written by `ser-bench leaderboard render`; not edited by hand."""
 
 
 def _texts(row: Row) -> str:

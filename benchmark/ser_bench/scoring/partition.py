@@ -187,7 +187,7 @@ def _published(loo: res.LeaveOneOut) -> tuple[NDArray[np.float64], NDArray[np.fl
     is coarsened: systems with equal scores stay equal.
     """
     left_out = loo.value + res.coarsen(loo.left_out - loo.value, int(loo.sizes.sum()))
-    return res.with_mean(loo.value), res.with_mean(left_out)
+    return res.with_mean(loo.value).round(_DECIMALS), res.with_mean(left_out).round(_DECIMALS)
 
 
 def _pair(low_high: tuple[float, float] | None) -> list[float] | None:

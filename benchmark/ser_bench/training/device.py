@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 
 
 def accelerator_for(device: torch.device | None) -> Accelerator:
-    """Return accelerate's view of a device: bfloat16 autocast on a GPU, float32 on the CPU; None: a GPU if there is one."""
+    """Return accelerate's view of a device (None: a GPU if there is one): bfloat16 on a GPU, float32 on the CPU."""
     if device is not None and device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     on_cpu = (device is not None and device.type == "cpu") or not torch.cuda.is_available()

@@ -144,7 +144,7 @@ def fit(
                         _save(checkpoints, system, optimiser, at)
                         saved_at = began = time.monotonic()
                 if progress is not None:
-                    progress(f"epoch {at.epoch}", at.step, len(order))
+                    progress(f"epoch {at.epoch} (best development CCC {at.best_ccc:.3f})", at.step, len(order))
         ccc = _development(system, development, columns, recipe, accelerator)
         _log(
             folder,

@@ -1,0 +1,390 @@
+"""The host's rules, on real distributions: folders with a ``*.dist-info`` on ``sys.path``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ser_bench import interface, system
+from ser_bench.errors import PluginError
+from ser_bench.host import Host
+from ser_bench.interface import FusionHeadSpec, Recipe, SystemSpec
+
+Install = Callable[..., None]
+
+HEAD = """
+from ser_bench.interface import FusionHeadSpec, SystemSpec, hookimpl
+
+@hookimpl
+def ser_bench_fusion_heads():
+    yield FusionHeadSpec(name="{name}", summary="A head", pooling="mean", build=lambda audio, text, *, dropout: None)
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Give a function that writes a distribution with one module and one entry point onto ``sys.path``."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    before = set(sys.modules)
+
+    def write(
+        module: str, code: str, *, distribution: str | None = None, target: str | None = None, entry: bool = True
+    ) -> None:
+        (site / f"{module}.py").write_text(textwrap.dedent(code))
+        if not entry:
+            return
+        name = distribution or module.replace("_", "-")
+        info = site / f"{name.replace('-', '_')}-1.5.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        line = f"{module} = {target or module}\n"
+        points = info / "entry_points.txt"
+        points.write_text((points.read_text() if points.exists() else "[ser_bench]\n") + line)
+
+    yield write
+    for loaded in set(sys.modules) - before:
+        if str(getattr(sys.modules[loaded], "__file__", "")).startswith(str(site)):
+            del sys.modules[loaded]
+
+
+def cause_of_the_only_failure(host: Host) -> str:
+    assert len(host.failures) == 1, host.failures
+    return host.failures[0].cause
+
+
+def test_a_strangers_plugin_comes_in_beside_the_built_in_ones(install: Install) -> None:
+    install("stranger", HEAD.format(name="strange"))
+    host = Host.discover()
+    assert host.failures == []
+    offer = host.get("head", "strange")
+    assert (offer.distribution, offer.version) == ("stranger", "1.5")
+    assert str(offer) == "head:strange (stranger 1.5)"
+    assert host.get("system", "distilhubert_tinybert").distribution == "ser-bench"
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("raise RuntimeError('first line\\nsecond line')", r"RuntimeError: first line"),
+        ("import a_library_that_is_absent", r"ModuleNotFoundError: No module named 'a_library_that_is_absent'"),
+        ("import sys; sys.exit('needs another Python')", r"SystemExit: needs another Python"),
+        ("def (", r"SyntaxError: .*"),
+        ("", r"it implements no hook; hooks are ser_bench_audio_encoders, .*, ser_bench_systems"),
+        (
+            """
+            from ser_bench.interface import hookimpl
+            @hookimpl
+            def ser_bench_fusion_heads():
+                raise ValueError("in the hook")
+                yield
+            """,
+            r"ValueError: in the hook",
+        ),
+        (
+            """
+            from ser_bench.interface import hookimpl
+            @hookimpl
+            def ser_bench_fusion_head():
+                yield
+            """,
+            r"PluginValidationError: unknown hook 'ser_bench_fusion_head' in plugin .*",
+        ),
+        (
+            """
+            def ser_bench_fusion_heads():
+                yield
+            """,
+            r"ser_bench_fusion_heads is not marked with @ser_bench\.interface\.hookimpl",
+        ),
+        (
+            """
+            from ser_bench.interface import hookimpl
+            @hookimpl
+            def ser_bench_fusion_heads(pooling):
+                yield
+            """,
+            r"PluginValidationError: .*ser_bench_fusion_heads.*",
+        ),
+        (
+            """
+            from ser_bench.interface import SystemSpec, hookimpl
+            @hookimpl
+            def ser_bench_fusion_heads():
+                yield SystemSpec(name="misplaced", summary="A system", audio="logmel")
+            """,
+            r"ser_bench_fusion_heads yielded a SystemSpec, expected FusionHeadSpec",
+        ),
+        (
+            """
+            from ser_bench.interface import hookimpl
+            @hookimpl
+            def ser_bench_systems():
+                yield "logmel"
+            """,
+            r"ser_bench_systems yielded a str, expected SystemSpec or WholeSystemSpec",
+        ),
+        (
+            """
+            from ser_bench.interface import hookimpl
+            @hookimpl
+            def ser_bench_systems():
+                pass
+            """,
+            r"ser_bench_systems returned NoneType; yield specs instead",
+        ),
+        (
+            """
+            from ser_bench.interface import SystemSpec, hookimpl
+            @hookimpl
+            def ser_bench_systems():
+                return SystemSpec(name="alone", summary="A system", audio="logmel")
+            """,
+            r"ser_bench_systems returned SystemSpec; yield specs instead",
+        ),
+        (
+            """
+            from ser_bench.interface import SystemSpec, hookimpl
+            @hookimpl
+            def ser_bench_systems():
+                yield SystemSpec(name="Bad Name", summary="A system", audio="logmel")
+            """,
+            r"a system plugin is named 'Bad Name'; a name has 1 to 64 of a-z, .* Rename it in its spec\.",
+        ),
+    ],
+)
+def test_a_broken_plugin_costs_one_line_and_nothing_else(
+    install: Install, caplog: pytest.LogCaptureFixture, code: str, cause: str
+) -> None:
+    install("broken", code)
+    install("good", HEAD.format(name="mine"))
+    host = Host.discover()
+    assert re.fullmatch(cause, cause_of_the_only_failure(host))
+    line = str(host.failures[0])
+    assert line == f"plugin 'broken' of broken 1.5 is not usable: {host.failures[0].cause}"
+    assert "\n" not in line
+    assert host.get("head", "mine").distribution == "good"
+    assert host.plan("logmel_words").reads == ("audio", "text")
+    assert not caplog.records  # a user who asked for something else sees nothing of it
+
+
+def test_an_entry_point_to_nothing_costs_one_line(install: Install) -> None:
+    install("hollow", "", target="hollow:absent")
+    install("gone", "", target="not_there_at_all")
+    causes = sorted(failure.cause for failure in Host.discover().failures)
+    assert causes == [
+        "AttributeError: module 'hollow' has no attribute 'absent'",
+        "ModuleNotFoundError: No module named 'not_there_at_all'",
+    ]
+
+
+def test_one_bad_entry_point_does_not_cost_its_distribution_the_other(install: Install) -> None:
+    install("first", "raise OSError('no')", distribution="both")
+    install("second", HEAD.format(name="survivor"), distribution="both")
+    host = Host.discover()
+    assert [failure.entry_point for failure in host.failures] == ["first"]
+    assert host.get("head", "survivor").distribution == "both"
+
+
+def test_a_plugin_asked_for_and_not_found_tells_all_that_failed(install: Install) -> None:
+    install("broken", "raise RuntimeError('the disk ate it')")
+    with pytest.raises(PluginError) as told:
+        Host.discover().get("system", "broken_system")
+    first, *others = str(told.value).splitlines()
+    assert first.startswith("plugin 'broken_system' is not installed.")
+    assert others == ["  plugin 'broken' of broken 1.5 is not usable: RuntimeError: the disk ate it"]
+
+
+def test_a_name_offered_twice_is_unusable_and_names_both(install: Install) -> None:
+    install("one", HEAD.format(name="twin"))
+    install("two", HEAD.format(name="twin"))
+    host = Host.discover()
+    with pytest.raises(PluginError) as told:
+        host.get("head", "twin")
+    assert str(told.value) == (
+        "head 'twin' is offered by one 1.5 and two 1.5; a name must be unique within its kind. "
+        "Uninstall or rename one of them."
+    )
+    assert host.conflicts() == ["head 'twin' is unusable: offered by one 1.5 and two 1.5"]
+    assert "twin" not in [offer.spec.name for offer in host.usable()]
+    assert host.get("head", "concat").distribution == "ser-bench"
+
+
+def test_a_stranger_cannot_replace_a_built_in(install: Install) -> None:
+    install("impostor", HEAD.format(name="concat"))
+    with pytest.raises(PluginError, match=r"'concat' is offered by impostor 1\.5 and ser-bench [\d.]+;"):
+        Host.discover().plan("distilhubert")
+
+
+def test_kinds_have_names_of_their_own() -> None:
+    host = Host.discover()
+    assert host.find("audio:distilhubert").spec.kind == "audio"
+    assert host.find("system:distilhubert").spec.kind == "system"
+    assert host.find("tinybert").spec.kind == "text"
+    with pytest.raises(
+        PluginError, match=r"^'distilhubert' is the name of several plugins; say which: audio:distilhubert, system:dist"
+    ):
+        host.find("distilhubert")
+    with pytest.raises(PluginError, match=r"^'voice:x' names the kind 'voice'; kinds are audio, text, head, system\.$"):
+        host.find("voice:x")
+
+
+def test_an_unknown_name_gets_a_near_match_and_the_count() -> None:
+    host = Host.discover()
+    count = len(host.usable("system"))
+    with pytest.raises(PluginError) as told:
+        host.plan("distilhubert_tinibert")
+    assert str(told.value) == (
+        "plugin 'distilhubert_tinibert' is not installed. Did you mean 'distilhubert_tinybert'? "
+        f"`ser-bench plugins list` shows all {count}."
+    )
+    with pytest.raises(PluginError, match=r"^text plugin 'qqqq' is not installed\. `ser-bench plugins list` shows"):
+        host.get("text", "qqqq")
+
+
+def test_usable_is_ordered_by_kind_and_name() -> None:
+    found = [(offer.spec.kind, offer.spec.name) for offer in Host.discover().usable()]
+    assert found == sorted(found, key=lambda pair: (("audio", "text", "head", "system").index(pair[0]), pair[1]))
+    assert {kind for kind, _ in found} == {"audio", "text", "head", "system"}
+    assert [offer.spec.name for offer in Host.discover().usable("text")] == [n for k, n in found if k == "text"]
+
+
+def test_a_plan_holds_the_systems_parts_and_recipe() -> None:
+    host = Host.discover()
+    plan = host.plan("whisper_base_minilm")
+    assert plan.name == "whisper_base_minilm"
+    assert {kind: offer.spec.name for kind, offer in plan.parts.items()} == {"audio": "whisper_base", "text": "minilm"}
+    spec = host.get("system", "whisper_base_minilm").spec
+    assert (plan.depth, plan.recipe, plan.head and plan.head.spec.name) == (spec.depth, spec.recipe, spec.head)
+    floor = host.plan("mean_only")
+    assert (floor.reads, list(floor.parts), floor.head) == ((), ["system"], None)
+
+
+def test_depth_is_checked_against_the_audio_encoder_and_named() -> None:
+    host = Host.discover()
+    assert host.plan("distilhubert", depth=1).name == "distilhubert[1]"
+    assert host.plan("distilhubert", depth=1).depth == 1
+    assert host.plan("distilhubert", depth=0).depth == 0
+    assert host.plan("whisper_base", depth=2).name == "whisper_base"  # its own depth is no change
+    for depth in (3, -1):
+        expected = rf"^depth {depth} was asked of audio:distilhubert \(.*\), which has 2 layers\. Give 0 to 2\.$"
+        with pytest.raises(PluginError, match=expected):
+            host.plan("distilhubert", depth=depth)
+    with pytest.raises(PluginError, match=r"^system:mean_only .* does not come apart, .* Leave out --depth\.$"):
+        host.plan("mean_only", depth=1)
+    with pytest.raises(PluginError, match=r"^--depth means the audio encoder, and this system has none\."):
+        host.compose(text="words", depth=1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ({"audio": "logmel"}, "logmel>concat"),
+        ({"audio": "logmel", "depth": 1}, "logmel[1]>concat"),
+        ({"audio": "logmel", "depth": 0, "text": "words"}, "logmel[0]+words>concat"),
+        ({"text": "tinybert", "head": "linear"}, "tinybert>linear"),
+    ],
+)
+def test_compositions_are_named_after_their_parts(parts: dict[str, object], name: str) -> None:
+    plan = Host.discover().compose(**parts)  # type: ignore[arg-type]
+    assert plan.name == name
+    assert plan.distribution == "ser-bench"
+    assert plan.recipe == Recipe()
+    assert plan.depth == parts.get("depth")
+    assert plan.head is not None and plan.head.spec.name == parts.get("head", "concat")
+
+
+def test_a_composition_of_two_makers_names_both(install: Install) -> None:
+    install("stranger", HEAD.format(name="strange"))
+    plan = Host.discover().compose(audio="logmel", head="strange", recipe=Recipe(epochs=3))
+    assert plan.name == "logmel>strange"
+    assert plan.distribution.startswith("ser-bench ") and plan.distribution.endswith(" + stranger 1.5")
+    assert plan.recipe.epochs == 3
+
+
+def test_compositions_need_parts_that_exist() -> None:
+    host = Host.discover()
+    with pytest.raises(
+        PluginError, match=r"^a composition needs --audio ENC, --text ENC or both; neither was given\.$"
+    ):
+        host.compose()
+    with pytest.raises(PluginError, match=r"^audio plugin 'logmal' is not installed\. Did you mean 'logmel'\?"):
+        host.compose(audio="logmal")
+    with pytest.raises(PluginError, match=r"^head plugin 'concert' is not installed\. Did you mean 'concat'\?"):
+        host.compose(audio="logmel", head="concert")
+
+
+def test_a_system_with_an_absent_part_is_listed_and_says_which(install: Install) -> None:
+    install(
+        "needy",
+        """
+        from ser_bench.interface import SystemSpec, hookimpl
+        @hookimpl
+        def ser_bench_systems():
+            yield SystemSpec(name="needy", summary="Needs another plugin", audio="not_installed")
+            yield SystemSpec(name="deep", summary="Wants more than there is", audio="logmel", depth=99)
+        """,
+    )
+    host = Host.discover()
+    assert host.failures == []
+    with pytest.raises(
+        PluginError,
+        match=r"^system:needy \(needy 1\.5\) cannot be composed: audio plugin 'not_installed' is not installed\.",
+    ):
+        host.plan("needy")
+    with pytest.raises(
+        PluginError, match=r"^system:deep \(needy 1\.5\) cannot be composed: depth 99 was asked of audio:logmel"
+    ):
+        host.plan("deep")
+    assert host.plan("logmel").name == "logmel"
+
+
+def test_the_complete_plugin_in_the_interface_works_when_pasted(install: Install) -> None:
+    text = inspect.cleandoc(interface.__doc__ or "")
+    example = text.split("A complete plugin::")[1].split("\nShapes below")[0]
+    install("my_plugin", textwrap.dedent(example))
+    install(
+        "my_plugin_modules",
+        """
+        import torch
+        class Head(torch.nn.Linear):
+            def __init__(self, width, dropout):
+                super().__init__(width, 3)
+            def forward(self, audio, text):
+                return super().forward(audio)
+        """,
+        entry=False,
+    )
+    host = Host.discover()
+    assert host.failures == []
+    plan = host.plan("my_system")
+    assert plan.head is not None
+    assert [offer.distribution for offer in (plan.head, host.get("system", "my_system"))] == ["my-plugin"] * 2
+    assert "my_plugin_modules" not in sys.modules  # only the build fetches it
+    module = system.build(plan, {"audio": "tiny"}, plan.recipe)
+    assert type(module.head).__name__ == "Head"
+    frames = module.audio_frontend(torch.zeros(16_000))  # type: ignore[operator]
+    assert module(frames[None], torch.tensor([len(frames)]), None, None).shape == (1, 3)
+
+
+def test_discovery_reads_the_entry_points_it_is_given() -> None:
+    assert Host.discover([]).usable() == []
+    with pytest.raises(PluginError, match=r"`ser-bench plugins list` shows all 0\.$"):
+        Host.discover([]).get("system", "logmel")
+
+
+def test_specs_are_frozen() -> None:
+    spec = SystemSpec(name="a", summary="b", audio="c")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.name = "d"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        FusionHeadSpec("positional", "is refused", build=print)  # type: ignore[misc]

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training.toys import accelerator, composed, inputs
+
+from ser_bench import saved
+from ser_bench.errors import TrainingError
+from ser_bench.interface import Recipe
+from ser_bench.scoring.ccc import concordance
+from ser_bench.system import Composed, Frozen
+from ser_bench.training import fit as fitting
+from ser_bench.training.batches import Inputs
+from ser_bench.training.fit import Position, fit
+from ser_bench.training.predict import predict
+
+RECIPE = Recipe(batch_size=8, learning_rate=1e-2, epochs=12, patience=12)
+TRAIN, DEVELOPMENT = inputs(60, seed=1), inputs(24, seed=2, name="development")
+
+
+def train(
+    system: torch.nn.Module, folder: Path, recipe: Recipe = RECIPE, *, data: Inputs = TRAIN, **given: Any
+) -> Position:
+    torch.manual_seed(0)
+    return fit(system, data, DEVELOPMENT, recipe, seed=1, folder=folder, accelerator=accelerator(), **given)
+
+
+def development_ccc(system: torch.nn.Module, columns: tuple[int, ...] = (0, 1, 2)) -> float:
+    found = predict(system, DEVELOPMENT, batch_size=8, device=torch.device("cpu"))
+    return float(np.mean([concordance(found[:, c], DEVELOPMENT.labels[:, c].astype(float)) for c in columns]))
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Let development score as told, epoch by epoch from 0."""
+    told = iter(scores)
+    monkeypatch.setattr(fitting, "_development", lambda *given: next(told))
+
+
+def test_learns_and_gives_back_what_it_selected(tmp_path: Path) -> None:
+    system = composed()
+    start = development_ccc(system)
+    at = train(system, tmp_path)
+    assert start < 0.5
+    assert at.best_ccc > 0.9
+    assert development_ccc(system) == pytest.approx(at.best_ccc, abs=1e-12)
+
+
+def test_log_tells_every_epoch_and_the_start(tmp_path: Path) -> None:
+    system = composed()
+    start = development_ccc(system)
+    at = train(system, tmp_path, replace(RECIPE, epochs=3))
+    log = lines(tmp_path)
+    assert [line["epoch"] for line in log] == [0, 1, 2, 3]
+    assert log[0]["development"] == pytest.approx(start, abs=1e-12)
+    assert log[0]["loss"] is None
+    assert all(set(line) == {"development", "epoch", "loss", "seconds"} for line in log)
+    assert log[1]["loss"] > log[2]["loss"] > log[3]["loss"] > 0
+    assert max(line["development"] for line in log) == at.best_ccc
+    seconds = [line["seconds"] for line in log]
+    assert seconds == sorted(seconds)
+    assert at.trained_audio_seconds == pytest.approx(
+        # 60 utterances an epoch in batches of 8: 22 of 22.5 batches in three epochs.
+        sum(
+            float(TRAIN.duration[b].sum())
+            for e in range(3)
+            for b in fitting.epoch_order(TRAIN.duration, 8, 8, seed=1, epoch=e)
+        )
+    )
+
+
+def test_the_same_seed_gives_the_same_system_and_another_another(tmp_path: Path) -> None:
+    systems = [composed(dropout=0.2) for _ in range(3)]
+    for number, (system, seed) in enumerate(zip(systems, (1, 1, 2), strict=True)):
+        torch.manual_seed(0)
+        folder = tmp_path / str(number)
+        fit(system, TRAIN, DEVELOPMENT, RECIPE, seed=seed, folder=folder, accelerator=accelerator())
+    found = [predict(s, DEVELOPMENT, batch_size=8, device=torch.device("cpu")).tobytes() for s in systems]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "best", "epochs"),
+    [
+        ([0.1, 0.2, 0.5, 0.4, 0.5, 0.3, 0.9], 3, 2, 5),  # 0.5 again is not better
+        ([0.3, 0.2, 0.1, 0.9], 2, 0, 2),  # the start itself may be the best
+        ([0.1, 0.2, 0.3, 0.4], 1, 3, 3),  # stopped by the number of epochs
+    ],
+)
+def test_stops_early_and_restores_the_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], patience: int, best: int, epochs: int
+) -> None:
+    given = copy.copy(scores)
+    scripted(monkeypatch, given)
+    limit = 3 if patience == 1 else 50
+    system = composed()
+    at = train(system, tmp_path, replace(RECIPE, epochs=limit, patience=patience))
+    assert (at.best_epoch, at.best_ccc, lines(tmp_path)[-1]["epoch"]) == (best, scores[best], epochs)
+    # A training that simply ends at that epoch leaves the same weights; one epoch later it does not.
+    for last, equal in ((best, True), (best + 1, False)):
+        other = composed()
+        if last:
+            scripted(monkeypatch, [0.1 * n for n in range(last + 1)])
+            train(other, tmp_path / f"until-{last}", replace(RECIPE, epochs=last, patience=50))
+        same = all(torch.equal(a, b) for a, b in zip(system.parameters(), other.parameters(), strict=True))
+        assert same is equal
+    # Buffers belong to the best epoch as well: the encoder counts its training batches.
+    batches = sum(len(fitting.epoch_order(TRAIN.duration, 8, 8, seed=1, epoch=e)) for e in range(best))
+    assert int(system.audio.steps) == batches
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        f"best-{best}.safetensors",
+        "last.safetensors",
+    ]
+
+
+def test_nothing_to_train(tmp_path: Path) -> None:
+    system = composed().requires_grad_(False)
+    before = copy.deepcopy(system.state_dict())
+    for _ in range(2):  # again, as after a kill between training and scores
+        at = train(system, tmp_path, resume=True)
+    assert at.finished
+    assert (at.best_epoch, at.trained_seconds) == (0, 0.0)
+    assert all(torch.equal(value, before[name]) for name, value in system.state_dict().items())
+    assert lines(tmp_path) == [
+        {"development": at.best_ccc, "epoch": 0, "note": "nothing to train", "seconds": 0.0},
+    ]
+
+
+def test_only_the_recipes_attributes_count(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, attributes=("valence",), epochs=4)
+    spoilt = replace(TRAIN, labels=TRAIN.labels.copy())
+    spoilt.labels[:, [0, 2]] = np.nan
+    systems = [composed(), composed()]
+    found = [
+        train(s, tmp_path / str(n), recipe, data=d)
+        for n, (s, d) in enumerate(zip(systems, (TRAIN, spoilt), strict=True))
+    ]
+    start = composed()
+    assert torch.equal(systems[0].head.layer.weight[[0, 2]], start.head.layer.weight[[0, 2]])
+    assert not torch.equal(systems[0].head.layer.weight[1], start.head.layer.weight[1])
+    assert torch.equal(systems[0].head.layer.weight, systems[1].head.layer.weight)
+    assert found[0].best_ccc == pytest.approx(development_ccc(systems[0], (1,)), abs=1e-12)
+    assert abs(found[0].best_ccc - development_ccc(systems[0])) > 0.05
+
+
+def test_the_head_may_have_a_rate_of_its_own(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, learning_rate=1e-3, head_learning_rate=1e-2, epochs=1, batch_size=60)
+    system, start = composed(), composed()
+    train(system, tmp_path, recipe)
+    # The first step of Adam moves every weight by its rate.
+    moved = {
+        n: (p - q).abs().max().item() for (n, p), q in zip(system.named_parameters(), start.parameters(), strict=True)
+    }
+    assert set(moved) == {
+        "audio.layers.0.weight",
+        "audio.layers.0.bias",
+        "audio.layers.1.weight",
+        "audio.layers.1.bias",
+        "head.layer.weight",
+        "head.layer.bias",
+    }
+    for name, distance in moved.items():
+        assert distance == pytest.approx(1e-2 if name.startswith("head") else 1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize(("optimiser", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_recipes_optimiser(optimiser: Any, kind: type) -> None:
+    made = fitting._optimiser(composed(), replace(RECIPE, optimiser=optimiser, weight_decay=0.25))
+    assert type(made) is kind
+    assert {group["weight_decay"] for group in made.param_groups} == {0.25}
+    assert [group["lr"] for group in made.param_groups] == [1e-2, 1e-2]
+
+
+def test_too_few_utterances(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"a batch takes 8 utterances, and train has 5\. .*recipe\.batch_size=5"):
+        train(composed(), tmp_path, data=inputs(5, seed=0))
+
+
+class Failing(torch.nn.Module):
+    """A system whose forward or backward fails at a step."""
+
+    def __init__(self, system: Composed, fault: Callable[[torch.Tensor], torch.Tensor], step: int) -> None:
+        super().__init__()
+        self.system, self.fault, self.step, self.steps = system, fault, step, 0
+
+    def forward(self, *given: Any) -> torch.Tensor:
+        found: torch.Tensor = self.system(*given)
+        self.steps += self.training
+        return self.fault(found) if self.training and self.steps == self.step else found
+
+
+def batch_names(step: int) -> str:
+    """Return the names in the message for the batch of that step of the first epoch."""
+    index = fitting.epoch_order(TRAIN.duration, 8, 8, seed=1, epoch=0)[step - 1]
+    return ", ".join(TRAIN.utterance[int(n)] for n in index[:3])
+
+
+def test_a_loss_that_is_no_number_names_its_batch(tmp_path: Path) -> None:
+    system = Failing(composed(), lambda found: found * torch.nan, step=4)
+    with pytest.raises(TrainingError) as caught:
+        train(system, tmp_path, checkpoint_minutes=1e9)
+    assert str(caught.value) == (
+        f"the loss became nan on the batch with {batch_names(4)} and 5 more. Lower it with --set "
+        "recipe.learning_rate=RATE, or look for the fault in the plugin's forward."
+    )
+    # What is on disk is the start, whole and finite, and nothing half-written beside it.
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best-0.safetensors", "last.safetensors"]
+    tensors, about = saved.read(tmp_path / "checkpoints" / "last.safetensors")
+    assert (about["at"]["epoch"], about["at"]["step"]) == (1, 0)
+    assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_no_checkpoint_is_written_after_a_loss_that_is_no_number(tmp_path: Path) -> None:
+    system = Failing(composed(), lambda found: found * torch.nan, step=4)
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        train(system, tmp_path, checkpoint_minutes=0)
+    tensors, about = saved.read(tmp_path / "checkpoints" / "last.safetensors")
+    assert (about["at"]["epoch"], about["at"]["step"]) == (1, 3)
+    assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+class _NoMemory(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _full(found: torch.Tensor) -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("fault", [_full, _NoMemory.apply], ids=["forward", "backward"])
+def test_out_of_memory_names_its_batch(tmp_path: Path, fault: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    index = fitting.epoch_order(TRAIN.duration, 8, 8, seed=1, epoch=0)[1]
+    with pytest.raises(TrainingError) as caught:
+        train(Failing(composed(), fault, step=2), tmp_path)
+    assert str(caught.value) == (
+        f"out of memory on a batch of 8 utterances (longest {TRAIN.duration[index].max():.1f} s; first: "
+        f"{batch_names(2)}). Use a smaller depth, a larger device, or --set recipe.batch_size=N (another recipe)."
+    )
+
+
+def test_another_shape(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the system gave \[8, 2\], expected \[8, 3\]"):
+        train(Failing(composed(), lambda found: found[:, :2], step=1), tmp_path)
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    class Two:
+        num_processes = 2
+
+    with pytest.raises(TrainingError, match="training was started with 2 processes.*without a launcher"):
+        fit(composed(), TRAIN, DEVELOPMENT, RECIPE, seed=1, folder=tmp_path, accelerator=Two())  # type: ignore[arg-type]
+
+
+def test_frozen_trains_the_head_alone(tmp_path: Path) -> None:
+    system = Frozen(composed(dropout=0.5))
+    stored = [
+        replace(data, audio=[system.audio_frontend(torch.from_numpy(x).flatten()).numpy() for x in data.audio])
+        for data in (TRAIN, DEVELOPMENT)
+    ]
+    before = copy.deepcopy(system.state_dict())
+    modes = []
+    system.inner.head.register_forward_hook(lambda head, *_: modes.append((head.training, system.inner.audio.training)))
+    torch.manual_seed(0)
+    at = fit(system, *stored, RECIPE, seed=1, folder=tmp_path, accelerator=accelerator())
+    assert at.best_epoch > 0
+    assert set(modes) == {(True, False), (False, False)}
+    for name, value in system.state_dict().items():
+        assert torch.equal(value, before[name]) is name.startswith("inner.audio."), name
+    # Checkpoints leave out what is rebuilt as it was.
+    saved_names = saved.read(tmp_path / "checkpoints" / "last.safetensors")[0].keys()
+    assert not [name for name in saved_names if name.startswith("model.inner.audio.layers")]
+
+
+def test_resuming_a_finished_training_gives_its_best_back(tmp_path: Path) -> None:
+    system, other = composed(), composed(seed=7)
+    first = train(system, tmp_path)
+    log = (tmp_path / "log.jsonl").read_text()
+    again = train(other, tmp_path, resume=True)
+    assert (again.best_epoch, again.best_ccc) == (first.best_epoch, first.best_ccc)
+    assert all(torch.equal(a, b) for a, b in zip(system.parameters(), other.parameters(), strict=True))
+    assert (tmp_path / "log.jsonl").read_text() == log
+
+
+def test_resuming_with_other_threads_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(composed(), tmp_path, replace(RECIPE, epochs=1))
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    tensors, about = saved.read(path)
+    about["at"]["threads"] = 77
+    saved.write(path, tensors, about)
+    with caplog.at_level(logging.WARNING):
+        train(composed(), tmp_path, replace(RECIPE, epochs=1), resume=True)
+    assert f"resuming with {torch.get_num_threads()} threads after 77" in caplog.text
+
+
+def test_without_resume_it_starts_anew(tmp_path: Path) -> None:
+    systems = composed(), composed()
+    for system in systems:
+        train(system, tmp_path, replace(RECIPE, epochs=2))
+    assert [line["epoch"] for line in lines(tmp_path)] == [0, 1, 2]
+    assert all(torch.equal(a, b) for a, b in zip(systems[0].parameters(), systems[1].parameters(), strict=True))
+
+
+class Remade(torch.nn.Module):
+    """A module that makes its parameters anew when its extra state is set, as a vocabulary does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.system = composed()
+
+    def get_extra_state(self) -> list[int]:
+        return [1]
+
+    def set_extra_state(self, state: list[int]) -> None:
+        self.system.head.layer = torch.nn.Linear(4, 3)
+
+    def forward(self, *given: Any) -> torch.Tensor:
+        found: torch.Tensor = self.system(*given)
+        return found
+
+
+def test_what_is_resumed_goes_on_being_trained(tmp_path: Path) -> None:
+    systems = Remade(), Remade()
+    train(systems[0], tmp_path / "whole", replace(RECIPE, epochs=4))
+    train(systems[1], tmp_path / "halves", replace(RECIPE, epochs=2))
+    path = tmp_path / "halves" / "checkpoints" / "last.safetensors"
+    tensors, about = saved.read(path)
+    about["at"]["finished"] = False
+    saved.write(path, tensors, about)
+    resumed = Remade()
+    train(resumed, tmp_path / "halves", replace(RECIPE, epochs=4), resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(systems[0].parameters(), resumed.parameters(), strict=True))
+
+
+def test_progress_is_told_after_each_step(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    train(composed(), tmp_path, replace(RECIPE, epochs=2), progress=lambda *given: told.append(given))
+    assert [(done, total) for _, done, total in told] == [(n, 7) for n in range(1, 8)] + [(n, 8) for n in range(1, 9)]
+    assert [what.split(" (")[0] for what, _, _ in told] == ["epoch 1"] * 7 + ["epoch 2"] * 8
+
+
+def test_a_trained_system_is_let_go(tmp_path: Path) -> None:
+    """Several seeds are trained with one accelerator, which must not keep them all."""
+    one = accelerator()
+    system = composed()
+    fit(system, TRAIN, DEVELOPMENT, replace(RECIPE, epochs=1), seed=1, folder=tmp_path, accelerator=one)
+    reference = weakref.ref(system)
+    del system
+    gc.collect()
+    assert reference() is None

@@ -1,0 +1,84 @@
+"""Small systems and inputs for the tests of training: quick to train, with an answer that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ser_bench.interface import Encoded
+from ser_bench.pooling import valid
+from ser_bench.system import Composed
+from ser_bench.training.batches import Inputs
+
+
+class Encoder(nn.Module):
+    """Frames [t, 4] to states [t, 4], two layers with dropout; wave and text are turned into frames alike."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dim, self.depth = 4, 2
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def frontend(self, wave: Tensor) -> Tensor:
+        return wave[: len(wave) // 4 * 4].reshape(-1, 4)
+
+    def frontend_state(self) -> dict[str, Any]:
+        return {"family": "toy"}
+
+    def forward(self, frames: Tensor, lengths: Tensor, *, layers: bool = False) -> Encoded:
+        if self.training:
+            self.steps += 1
+        states = [frames]
+        for layer in self.layers:
+            states.append(states[-1] + self.dropout(torch.tanh(layer(states[-1]))))
+        return Encoded(states[-1], lengths, tuple(states) if layers else None)
+
+
+class Mean(nn.Module):
+    """A head that takes a pooled vector, or averages states (of every layer) by itself."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 3)
+
+    def forward(self, audio: Any, text: Any) -> Tensor:
+        if isinstance(audio, Encoded):
+            own = valid(audio.lengths, audio.hidden.shape[1])[:, :, None]
+            states = audio.layers or (audio.hidden,)
+            means = [torch.where(own, s, 0.0).sum(1) / audio.lengths[:, None] for s in states]
+            audio = torch.cat(means, dim=1)
+        found: Tensor = self.layer(audio.flatten(1))
+        return found
+
+
+def composed(*, pooling: str | None = "mean", layers: bool = False, dropout: float = 0.0, seed: int = 0) -> Composed:
+    """Return the toy encoder under the toy head."""
+    torch.manual_seed(seed)
+    return Composed(Encoder(dropout), None, Mean(4 * (3 if layers else 1)), pooling=pooling, layers=layers)
+
+
+def inputs(n: int, *, seed: int, name: str = "train", columns: tuple[float, float, float] = (1, 1, 1)) -> Inputs:
+    """Return utterances of 2 to 9 frames whose labels are linear in the frames' mean, up to noise."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, 10, n)
+    audio = [rng.normal(0, 1, (t, 4)).astype(np.float32) + rng.normal(0, 1, 4).astype(np.float32) for t in lengths]
+    means = np.stack([frames.mean(0) for frames in audio])
+    labels = 0.5 + 0.15 * means[:, :3] * np.array(columns) + rng.normal(0, 0.01, (n, 3))
+    return Inputs(
+        utterance=[f"{name}_{i}.wav" for i in range(n)],
+        duration=lengths / 50,
+        labels=labels.astype(np.float32),
+        audio=audio,  # type: ignore[arg-type]
+        text=None,
+    )
+
+
+def accelerator() -> Accelerator:
+    """Return the CPU in float32."""
+    return Accelerator(cpu=True, mixed_precision="no")
