@@ -92,7 +92,7 @@ def test_signature_tells_apart_all_that_a_score_depends_on() -> None:
     assert "|partial:6|" in made[2]["signature"]  # two of each scored partition
     assert made[3]["signature"].startswith("corpus:msp-podcast-unknown|")
     assert "|depth:all|" in made[9]["signature"]
-    assert made[-1]["signature"].endswith("|trained:demo-unknown/9c1f03ab/f32")
+    assert made[-1]["signature"].endswith("|trained:demo/9c1f03ab/f32")
     # Nothing else moves it: scores, speed, time, and the order of keys.
     same = made_up.record(seeds=(7,), noise=1.0) | {"created": "2027-01-01T00:00:00Z"}
     assert records.signature(dict(reversed(same.items()))) == made[0]["signature"]

@@ -119,7 +119,7 @@ def test_a_modality_that_is_not_there() -> None:
 
 def test_layers_that_are_not_given() -> None:
     one = composed(layers=True)
-    one.audio.forward = lambda frames, lengths, *, layers: Encoded(frames, lengths)
+    one.audio.forward = lambda frames, lengths, *, layers: Encoded(frames, lengths, None)
     with pytest.raises(PluginError, match=r"the audio encoder gave no layers though its head reads them"):
         one.encode("audio", torch.randn(1, 2, 4), torch.tensor([2]))
 

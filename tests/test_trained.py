@@ -119,9 +119,7 @@ def test_text_is_asked_for_and_refused(run: Path, release: Path, cache: Path, tm
     ],
 )
 def test_what_is_no_wave(run: Path, wave: Any, given: str) -> None:
-    with pytest.raises(
-        PluginError, match=rf"{given} was given; expected finite float32 \[n\] in -1\.\.1, mono, 16000 Hz"
-    ):
+    with pytest.raises(PluginError, match=rf"{given} was given; expected finite float32 \[n\] in -1\.\.1, mono"):
         ser_bench.load(run).predict(wave, "hello")
 
 
@@ -165,12 +163,13 @@ def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"model\.safetensors does not fit the system it was saved from: 0 keys are"):
         ser_bench.load(copied)
     config["composition"] |= {"depth": None, "text": None}
+    del config["sizes"]["text"]
     path.write_text(json.dumps(config))
     with pytest.raises(RecordError, match=r"does not fit the system it was saved from"):
         ser_bench.load(copied)
     config["composition"]["audio"] = "logmell"
     path.write_text(json.dumps(config))
-    with pytest.raises(PluginError, match="'logmell' is not installed. Did you mean 'logmel'"):
+    with pytest.raises(PluginError, match=r"'logmell' is not installed\. Did you mean 'logmel'"):
         ser_bench.load(copied)
 
 

@@ -85,6 +85,8 @@ def signature(record: Mapping[str, Any]) -> str:
 
 
 def _named(corpus: Mapping[str, Any]) -> str:
+    if corpus["release"] is None and corpus["name"] != "msp-podcast":
+        return str(corpus["name"])  # the demo and stand-in releases have no versions
     return f"{corpus['name']}-{corpus['release'] or 'unknown'}"
 
 

@@ -87,5 +87,6 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, own: Tensor) -> Tensor:
         """Give [b, t, d] for [b, t, d]."""
         kept = torch.where(own[:, :, None], self.norm(hidden), 0.0)
-        mixed = self.convolution(kept.transpose(1, 2)).transpose(1, 2)
-        return hidden + self.dropout(nn.functional.gelu(mixed))
+        mixed: Tensor = self.convolution(kept.transpose(1, 2)).transpose(1, 2)
+        mixed = self.dropout(nn.functional.gelu(mixed))
+        return hidden + mixed

@@ -91,6 +91,13 @@ def test_text_that_is_cut_and_text_that_just_fits() -> None:
         assert alone(encoder, ids)[-1].isfinite().all()
 
 
+def test_tokens_of_the_uncased_vocabulary() -> None:
+    encoder = part("text", "minilm", "tiny")
+    # [CLS] hello , world ! [SEP], as in every introduction to BERT; accents go with the capitals.
+    assert encoder.frontend("Hello, WORLD!").ids.tolist() == [101, 7592, 1010, 2088, 999, 102]
+    assert encoder.frontend("Café").ids.tolist() == encoder.frontend("cafe").ids.tolist()
+
+
 def test_split_finds_words_and_no_tags() -> None:
     assert split("Well, [laughter] I'M in [NOISE]room 101 -- aren't I?") == [
         "well",

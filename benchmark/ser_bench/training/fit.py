@@ -118,7 +118,7 @@ def fit(
 
     saved_at = time.monotonic()
     labels = torch.from_numpy(train.labels[:, columns]).to(accelerator.device)
-    while not at.finished:
+    while not at.finished and at.epoch <= recipe.epochs:
         if at.epoch > 0:  # epoch 0 scores the start
             order = epoch_order(train.duration, recipe.batch_size, recipe.bucket_batches, seed=seed, epoch=at.epoch - 1)
             model.train()
