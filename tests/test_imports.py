@@ -23,7 +23,6 @@ HEAVY_MODULES = {
     "ser_bench.prepare",
     "ser_bench.runner",
     "ser_bench.saved",
-    "ser_bench.settings",
     "ser_bench.system",
     "ser_bench.trained",
     "ser_bench.corpus.msp_podcast",
