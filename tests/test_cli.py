@@ -235,7 +235,7 @@ RUN = ["run", "--corpus", "nowhere"]
         ),
         (
             [*RUN, "--plugin", "logmel", "--device", "toaster"],
-            "--device toaster is not a device; give cpu, cuda or cuda:N.",
+            "--device toaster is not a device that this runs on; give cpu, cuda or cuda:N.",
         ),
         (["score", "--run", "nowhere", "--corpus", "demo"], "holds no finished seed; expected a folder that"),
         (["predict", "--run", "nowhere", "a.wav"], "nowhere holds no finished seed; expected a folder that"),
@@ -366,7 +366,7 @@ def test_what_predict_cannot_do_is_told(runs: dict[str, Path], wav: Path, capfd:
     assert fault([*words, "absent.wav"], capfd).startswith("cannot read absent.wav (No such file or directory).")
     assert fault([*words, str(wav), "--seed", "9"], capfd).endswith("has no finished seed 9; it has 3, 4.")
     assert fault([*words, str(wav), "--device", "toaster"], capfd) == (
-        "--device toaster is not a device; give cpu, cuda or cuda:N."
+        "--device toaster is not a device that this runs on; give cpu, cuda or cuda:N."
     )
 
 

@@ -497,3 +497,24 @@ def test_validate_does_not_touch_the_record(record: dict[str, Any]) -> None:
 def test_now_is_utc_to_the_second() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", records.now())
     assert np.datetime64(records.now()[:-1]) <= np.datetime64("now") + np.timedelta64(2, "s")
+
+
+def test_signature_names_the_metric_of_the_scores_not_the_installed_one(monkeypatch) -> None:
+    made = made_up.record()
+    monkeypatch.setattr(records, "METRIC", "ccc-9")
+    assert records.signature(made) == made["signature"]
+    assert "|metric:ccc-1|" in made["signature"]
+
+
+def test_a_run_folder_is_held_by_one_process_at_a_time(tmp_path) -> None:
+    folder = tmp_path / "run"
+    with (
+        records.hold(folder),
+        pytest.raises(RecordError, match=r"another process works in .*run\. Wait for it"),
+        records.hold(folder),
+    ):
+        pass
+    assert not folder.exists(), "nothing came of it, nothing stays"
+    with records.hold(folder):
+        (folder / "settings.json").write_text("{}")
+    assert (folder / "settings.json").exists()

@@ -175,3 +175,24 @@ def test_digest_sees_values_shapes_types_and_names() -> None:
     ]
     assert len({system.digest(state) for state in states}) == len(states)
     assert system.digest({"b": 1, "a": value}) == system.digest({"a": value.clone(), "b": 1})
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_head_runs_in_float32_under_autocast(frozen: bool) -> None:
+    seen = []
+    module: Any = composed()
+    real = module.head.forward
+
+    def forward(audio: Any, text: Any) -> torch.Tensor:
+        seen.append((audio.dtype, torch.is_autocast_enabled("cpu")))
+        return real(audio, text)
+
+    module.head.forward = forward
+    module = system.Frozen(module) if frozen else module
+    inputs = stored(module)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = predict(module, inputs, batch_size=4, device=CPU)
+    assert set(seen) == {(torch.float32, False)}
+    # A bfloat16 result would lie on a grid of 8 significant bits.
+    as_bfloat16 = torch.from_numpy(found).bfloat16().double().numpy()
+    assert not np.array_equal(found, as_bfloat16)

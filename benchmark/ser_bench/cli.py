@@ -315,6 +315,8 @@ def _plugins_list(arguments: argparse.Namespace) -> int:
             "kind": o.spec.kind,
             "name": o.spec.name,
             "summary": o.spec.summary,
+            "licence": _source(o.spec, "licence"),
+            "revision": _source(o.spec, "revision"),
             "distribution": f"{o.distribution} {o.version}",
         }
         for o in found.usable(arguments.kind)
@@ -322,10 +324,18 @@ def _plugins_list(arguments: argparse.Namespace) -> int:
     broken = [*map(str, found.failures), *found.conflicts()]
     if arguments.json:
         return _print_json({"plugins": plugins, "broken": broken})
-    print(tabulate([list(p.values()) for p in plugins], headers=["kind", "name", "summary", "distribution"]))
+    print(tabulate([list(p.values()) for p in plugins], headers=list(plugins[0]) if plugins else []))
     for line in broken:
         print(line, file=sys.stderr)
     return 0
+
+
+def _source(spec: Any, field: str) -> str | None:
+    """Return where weights come from; a revision that nobody has looked up is *unpinned*."""
+    source = getattr(spec, "source", None)
+    if source is None or source.repo is None:
+        return None
+    return getattr(source, field) or ("unpinned" if field == "revision" else None)
 
 
 def _leaderboard_render(arguments: argparse.Namespace) -> int:

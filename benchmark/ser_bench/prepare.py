@@ -39,6 +39,8 @@ class Corpus:
     """What the record says of it."""
     transcripts: str
     """The transcript source of the rows."""
+    transcripts_sha256: str | None
+    """Digest of the texts; None without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,11 @@ class Storing:
     @property
     def label(self) -> str:
         """The signature's word for it."""
-        return {"float16": "f16", "float32": "f32"}[self.dtype] + ("" if self.mode == "store" else "-off")
+        return self.label_for(self.dtype)
+
+    def label_for(self, dtype: str) -> str:
+        """Return the signature's word for another type of number in the same mode."""
+        return {"float16": "f16", "float32": "f32"}[dtype] + ("" if self.mode == "store" else "-off")
 
 
 def open_corpus(
@@ -105,7 +111,8 @@ def open_corpus(
         "condition": condition,
         "partitions": partitions,
     }
-    return Corpus(rows=rows, block=block, transcripts=transcripts)
+    digest = source.transcripts_sha256 if transcripts == "human" else None
+    return Corpus(rows=rows, block=block, transcripts=transcripts, transcripts_sha256=digest)
 
 
 def require_texts(plan: Plan, corpus: Corpus) -> None:
@@ -172,7 +179,8 @@ def make_inputs(
 
 def audio_array(module: nn.Module, wave: np.ndarray[Any, Any], device: torch.device) -> np.ndarray[Any, Any]:
     """Run a system's audio front end on one wave [n]; returns [t, c]."""
-    with torch.no_grad():
+    # Without TensorFloat-32, which cuDNN would use: what is stored is read on other devices too.
+    with torch.no_grad(), _without_tf32():
         found = cast(Any, module).audio_frontend(torch.from_numpy(wave).to(device))
     return cast("np.ndarray[Any, Any]", found.cpu().numpy())
 
@@ -202,6 +210,8 @@ def _frames(
         "frontend_version": part_spec.spec.frontend_version,
         "computed": "float32",
     }
+    if isinstance(module, system.Frozen):  # its front end runs the encoder, whose code is the plugin's
+        key["encoder"] = f"{part_spec} depth {plan.depth}"
     stored_as = getattr(module, "store_dtype", None)
     if modality == "audio":
         paths = [path for part in rows.values() for path in part.path]
@@ -251,6 +261,18 @@ def _with_audio(rows: Rows) -> Rows:
     if not len(kept):
         raise CorpusError(f"no utterance of {rows.partition} has audio. Restore the wav files.")
     return Rows(partition=rows.partition, **columns)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Compute convolutions in full float32 on a GPU."""
+    convolutions = cast(Any, torch.backends.cudnn).conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 @contextmanager

@@ -7,11 +7,13 @@ A run folder holds ``settings.json`` (all but the seeds; what may be added to th
 from __future__ import annotations
 
 import datetime
+import fcntl
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -75,13 +77,19 @@ def signature(record: Mapping[str, Any]) -> str:
         "frames": record["frames"],
         "partial": partial,
         "seeds": len(record["runs"]),
-        "metric": METRIC,
+        "metric": _metric(record),
         "v": record["environment"]["ser_bench"],
     }
     if "trained" in record:  # scored elsewhere than it was trained
         source = record["trained"]["corpus"]
         parts["trained"] = f"{_named(source)}/{source['labels_sha256'][:8]}/{record['trained']['frames']}"
     return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def _metric(record: Mapping[str, Any]) -> str:
+    """Return the metric version that the scores were made with, not the one installed here."""
+    found = {block["metric"] for run in record["runs"] for block in run["resampling"].values()}
+    return "+".join(sorted(found)) or METRIC
 
 
 def _named(corpus: Mapping[str, Any]) -> str:
@@ -283,6 +291,30 @@ def read_json(path: Path) -> Json:
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a {type(value).__name__}, expected a JSON object. Restore it, or run again.")
     return value
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep a run folder to this process; the system lets go of it if the process dies.
+
+    Raises:
+        RecordError: another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "lock"
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordError(
+                f"another process works in {folder}. Wait for it, or train other seeds in another --out."
+            ) from error
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == ["lock"]:  # nothing came of it
+                lock.unlink()
+                folder.rmdir()
 
 
 def settle(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -89,9 +89,7 @@ def run(
     if strategy not in STRATEGIES:
         raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
     if strategy == "frozen" and plan.whole is not None:
-        raise TrainingError(
-            f"{plan.name} does not come apart, so its encoders cannot be frozen. Use --strategy finetune."
-        )
+        raise TrainingError(f"{plan.name} does not come apart; nothing can be frozen. Use --strategy finetune.")
     if transcripts not in (None, "none") and "text" not in plan.reads:
         raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
     chosen = system.parse_weights(weights, plan)
@@ -115,35 +113,37 @@ def run(
         corpus=opened.block,
         transcripts=opened.transcripts,
         strategy=strategy,
-        frames=storing.label,
+        frames=storing.label_for(system.Frozen.store_dtype if strategy == "frozen" else frames_dtype),
         precision=precision(accelerator),
+        transcripts_sha256=opened.transcripts_sha256 if "text" in plan.reads else None,
     )
     named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
     folder = Path(out) if out is not None else Path("runs") / named
     _require_finished(folder, seeds, resume)
-    for seed in seeds:
-        if (folder / f"seed-{seed}" / "result.json").exists():
-            log.info("seed %d is finished already", seed)
-            records.settle(folder, settings)
-            continue
-        torch.manual_seed(seed)
-        module = system.build(plan, chosen, plan.recipe)
-        records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
-        _run_seed(
-            folder / f"seed-{seed}",
-            seed,
-            module,
-            plan,
-            chosen,
-            opened,
-            strategy,
-            storing,
-            accelerator,
-            resume,
-            checkpoint_minutes,
-            progress,
-        )
-    write_record(folder)
+    with records.hold(folder):
+        for seed in seeds:
+            if (folder / f"seed-{seed}" / "result.json").exists():
+                log.info("seed %d is finished already", seed)
+                records.settle(folder, settings)
+                continue
+            torch.manual_seed(seed)
+            module = system.build(plan, chosen, plan.recipe)
+            records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
+            _run_seed(
+                folder / f"seed-{seed}",
+                seed,
+                module,
+                plan,
+                chosen,
+                opened,
+                strategy,
+                storing,
+                accelerator,
+                resume,
+                checkpoint_minutes,
+                progress,
+            )
+        write_record(folder)
     return folder
 
 
@@ -197,6 +197,8 @@ def score(
         cache=cache,
         progress=progress,
     )
+    if opened.block["labels_sha256"] != old["corpus"]["labels_sha256"]:
+        opened.rows.pop("train", None)  # not scored; on the release of the training its store is there already
     prepare.require_texts(first.plan, opened)
     storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
     settings = {
@@ -204,22 +206,25 @@ def score(
         "corpus": opened.block,
         "transcripts": {"train": old["transcripts"]["train"], "test": opened.transcripts},
         "frames": storing.label,
+        "precision": precision(accelerator),
+        "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    records.settle(target, settings)
-    for seed in numbers:
-        folder = target / f"seed-{seed}"
-        if (folder / "result.json").exists():
-            continue
-        model = trained.load(source, seed=seed)
-        inputs = prepare.make_inputs(
-            model.module, model.plan, opened, storing, device=accelerator.device, progress=progress
-        )
-        inputs.pop("train", None)
-        result = records.read_json(source / f"seed-{seed}" / "result.json")
-        at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
-        _finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
-    write_record(target)
+    with records.hold(target):
+        records.settle(target, settings)
+        for seed in numbers:
+            folder = target / f"seed-{seed}"
+            if (folder / "result.json").exists():
+                continue
+            model = trained.load(source, seed=seed)
+            inputs = prepare.make_inputs(
+                model.module, model.plan, opened, storing, device=accelerator.device, progress=progress
+            )
+            inputs.pop("train", None)  # scored are the others
+            result = records.read_json(source / f"seed-{seed}" / "result.json")
+            at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
+            _finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
+        write_record(target)
     return target
 
 

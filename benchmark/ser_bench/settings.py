@@ -12,6 +12,7 @@ from ser_bench import recipes, records
 from ser_bench.errors import WeightsError
 from ser_bench.host import Plan
 from ser_bench.interface import Weights
+from ser_bench.version import VERSION
 
 
 def settings_of(
@@ -23,6 +24,7 @@ def settings_of(
     strategy: str,
     frames: str,
     precision: str,
+    transcripts_sha256: str | None,
 ) -> dict[str, Any]:
     """Return a run's settings; they hold names and digests, never a path.
 
@@ -34,6 +36,7 @@ def settings_of(
         strategy: what is trained.
         frames: the signature's word for how front-end outputs are kept.
         precision: ``float32`` or ``bfloat16``.
+        transcripts_sha256: digest of the texts; None for a system that reads none.
 
     Raises:
         WeightsError: a folder holds no weights.
@@ -57,6 +60,8 @@ def settings_of(
         "recipe": recipes.as_dict(plan.recipe),
         "frames": frames,
         "precision": precision,
+        # Not in the record, yet no two seeds of a run may differ in them.
+        "made_of": {"transcripts_sha256": transcripts_sha256, "ser_bench": VERSION},
     }
 
 

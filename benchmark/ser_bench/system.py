@@ -68,13 +68,30 @@ class Composed(nn.Module):
         """Predict [b, 3] on 0..1 from padded frames [b, t, c] and token ids [b, t]."""
         heard = None if audio is None or audio_lengths is None else self.encode("audio", audio, audio_lengths)
         read = None if text is None or text_lengths is None else self.encode("text", text, text_lengths)
-        return cast(Tensor, self.head(heard, read))
+        return in_float32(self.head, heard, read)
 
     def _encoder(self, modality: str) -> Any:
         encoder = self.audio if modality == "audio" else self.text
         if encoder is None:
             raise PluginError(f"this system reads no {modality}, yet {modality} was given to it.")
         return encoder
+
+
+def in_float32(head: Any, audio: Tensor | Encoded | None, text: Tensor | Encoded | None) -> Tensor:
+    """Run a head outside autocast: bfloat16 has steps of 0.004 between 0.5 and 1, which a CCC sees.
+
+    Pooled vectors are float32 already; encoders, where the work is, stay in the accelerator's precision.
+    """
+
+    def widened(given: Tensor | Encoded | None) -> Tensor | Encoded | None:
+        if given is None or isinstance(given, Tensor):
+            return None if given is None else given.float()
+        states = None if given.layers is None else tuple(state.float() for state in given.layers)
+        return Encoded(given.hidden.float(), given.lengths, states)
+
+    device = next((p.device for p in head.parameters()), torch.device("cpu"))
+    with torch.autocast(device.type, enabled=False):
+        return cast(Tensor, head(widened(audio), widened(text)))
 
 
 class Frozen(nn.Module):
@@ -125,7 +142,7 @@ class Frozen(nn.Module):
         """Predict [b, 3] on 0..1 from stored states."""
         heard = self._unpacked("audio", audio, audio_lengths)
         read = self._unpacked("text", text, text_lengths)
-        return cast(Tensor, self.inner.head(heard, read))
+        return in_float32(self.inner.head, heard, read)
 
     def _states(self, modality: str, inputs: Tensor) -> Tensor:
         lengths = torch.tensor([len(inputs)], device=inputs.device)

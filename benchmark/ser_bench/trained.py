@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -128,7 +129,8 @@ def seeds(run: Path) -> list[int]:
     Raises:
         RecordError: there is none.
     """
-    found = sorted(int(path.parent.name.removeprefix("seed-")) for path in run.glob("seed-*/result.json"))
+    names = [path.parent.name for path in run.glob("seed-*/result.json")]
+    found = sorted(int(name.removeprefix("seed-")) for name in names if re.fullmatch(r"seed-\d+", name))
     if not found:
         raise RecordError(f"{run} holds no finished seed; expected a folder that `ser-bench run` made.")
     return found
@@ -171,10 +173,9 @@ def device_named(name: str) -> torch.device:
     Raises:
         TrainingError: torch knows no such device, or the machine does not have it.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"--device {name} is not a device; give cpu, cuda or cuda:N.") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise TrainingError(f"--device {name} is not a device that this runs on; give cpu, cuda or cuda:N.")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TrainingError(
             f"--device {name} was asked for, and torch sees {torch.cuda.device_count()} GPUs. Use --device cpu."

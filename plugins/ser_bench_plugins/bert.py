@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 from transformers.masking_utils import create_bidirectional_mask
 
 from ser_bench.errors import WeightsError
-from ser_bench.interface import Encoded, Regularisation, Tokens, Weights
+from ser_bench.interface import Encoded, Regularisation, Source, Tokens, Weights
 from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
@@ -25,7 +25,7 @@ _TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 def build(
-    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, repo: str
+    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, source: Source
 ) -> Bert:
     """Build the encoder of a shipped configuration, without the pooler, which nothing here reads."""
     settings = shipped(configuration)
@@ -41,7 +41,7 @@ def build(
         BertModel,
         config,
         weights,
-        repo=repo,
+        source=source,
         must_match={
             k: full[k]
             for k in (

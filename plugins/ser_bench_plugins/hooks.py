@@ -28,6 +28,32 @@ def _build(module: str, name: str, **fixed: Any) -> Callable[..., Any]:
     return build
 
 
+# No revision has been looked up yet, so all are shown as unpinned.
+_DISTILHUBERT = Source(
+    repo="ntu-spml/distilhubert",
+    licence="Apache-2.0",
+    reference="Chang et al. 2022, DistilHuBERT, arXiv:2110.01900",
+    trained_on=("LibriSpeech 960 h",),
+)
+_WHISPER_BASE = Source(
+    repo="openai/whisper-base",
+    licence="Apache-2.0",
+    reference="Radford et al. 2022, Whisper, arXiv:2212.04356",
+    trained_on=("680,000 h of web audio (undisclosed)",),
+)
+_TINYBERT = Source(
+    repo="huawei-noah/TinyBERT_General_4L_312D",
+    licence="Apache-2.0",
+    reference="Jiao et al. 2020, TinyBERT, arXiv:1909.10351",
+    trained_on=("English Wikipedia", "BooksCorpus (through its teacher)"),
+)
+_MINILM = Source(
+    repo="sentence-transformers/all-MiniLM-L6-v2",
+    licence="Apache-2.0",
+    reference="Wang et al. 2020, MiniLM, arXiv:2002.10957; Reimers & Gurevych 2019, arXiv:1908.10084",
+    trained_on=("1 billion English sentence pairs (model card)",),
+)
+
 # Small and from scratch: rates and patience were chosen on the demo release's development partition.
 _FROM_SCRATCH = Recipe(learning_rate=2e-3, epochs=40, patience=8)
 # 600 training utterances are too few for the paper's 1e-5 from a random head: the head starts from the ridge solution,
@@ -50,26 +76,16 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
         summary="DistilHuBERT: HuBERT base distilled to two layers",
         dim=768,
         depth=2,
-        source=Source(
-            repo="ntu-spml/distilhubert",
-            licence="Apache-2.0",
-            reference="Chang et al. 2022, DistilHuBERT, arXiv:2110.01900",
-            trained_on=("LibriSpeech 960 h",),
-        ),
-        build=_build("hubert", "build", configuration="distilhubert", repo="ntu-spml/distilhubert"),
+        source=_DISTILHUBERT,
+        build=_build("hubert", "build", configuration="distilhubert", source=_DISTILHUBERT),
     )
     yield AudioEncoderSpec(
         name="whisper_base",
         summary="Encoder of OpenAI Whisper base, on the utterance's own frames",
         dim=512,
         depth=6,
-        source=Source(
-            repo="openai/whisper-base",
-            licence="Apache-2.0",
-            reference="Radford et al. 2022, Whisper, arXiv:2212.04356",
-            trained_on=("680,000 h of web audio (undisclosed)",),
-        ),
-        build=_build("whisper", "build", configuration="whisper_base", repo="openai/whisper-base"),
+        source=_WHISPER_BASE,
+        build=_build("whisper", "build", configuration="whisper_base", source=_WHISPER_BASE),
     )
 
 
@@ -88,26 +104,16 @@ def ser_bench_text_encoders() -> Iterator[TextEncoderSpec]:
         summary="TinyBERT general, 4 layers of width 312",
         dim=312,
         depth=4,
-        source=Source(
-            repo="huawei-noah/TinyBERT_General_4L_312D",
-            licence="Apache-2.0",
-            reference="Jiao et al. 2020, TinyBERT, arXiv:1909.10351",
-            trained_on=("English Wikipedia", "BooksCorpus (through its teacher)"),
-        ),
-        build=_build("bert", "build", configuration="tinybert", repo="huawei-noah/TinyBERT_General_4L_312D"),
+        source=_TINYBERT,
+        build=_build("bert", "build", configuration="tinybert", source=_TINYBERT),
     )
     yield TextEncoderSpec(
         name="minilm",
         summary="all-MiniLM-L6-v2, 6 layers of width 384",
         dim=384,
         depth=6,
-        source=Source(
-            repo="sentence-transformers/all-MiniLM-L6-v2",
-            licence="Apache-2.0",
-            reference="Wang et al. 2020, MiniLM, arXiv:2002.10957; Reimers & Gurevych 2019, arXiv:1908.10084",
-            trained_on=("1 billion English sentence pairs (model card)",),
-        ),
-        build=_build("bert", "build", configuration="minilm", repo="sentence-transformers/all-MiniLM-L6-v2"),
+        source=_MINILM,
+        build=_build("bert", "build", configuration="minilm", source=_MINILM),
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 from transformers.masking_utils import create_bidirectional_mask
 
-from ser_bench.interface import Encoded, Regularisation, Weights
+from ser_bench.interface import Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
@@ -21,7 +21,7 @@ _TINY_CONV = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos
 
 
 def build(
-    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, repo: str
+    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, source: Source
 ) -> Hubert:
     """Build the encoder of a shipped configuration."""
     settings = shipped(configuration)
@@ -36,7 +36,7 @@ def build(
         HubertModel,
         config,
         weights,
-        repo=repo,
+        source=source,
         must_match={
             k: full[k]
             for k in (

@@ -21,7 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ser_bench.errors import WeightsError
-from ser_bench.interface import Weights
+from ser_bench.interface import Source, Weights
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def make(
     config: PreTrainedConfig,
     weights: Weights,
     *,
-    repo: str,
+    source: Source,
     must_match: Mapping[str, Any],
     unused: tuple[str, ...],
     key_mapping: Mapping[str, str] | None = None,
@@ -60,8 +60,8 @@ def make(
     Args:
         kind: the transformers class.
         config: the wanted size; layers beyond it are not loaded.
-        weights: ``random`` and ``tiny`` leave it as initialised, ``pretrained`` reads ``repo``, a folder is read.
-        repo: name on the hub.
+        weights: ``random`` and ``tiny`` leave it as initialised, ``pretrained`` reads ``source``, a folder is read.
+        source: repository and revision on the hub.
         must_match: configuration fields in which given weights must agree with what the plugin is.
         unused: starts of checkpoint keys that the model has no use for (other heads, layers cut off).
         key_mapping: pattern -> what it becomes in the checkpoint's keys, where they are not the model's own.
@@ -72,8 +72,10 @@ def make(
     """
     if not isinstance(weights, Path) and weights != "pretrained":
         return kind(config, **arguments).eval()
-    source = str(weights) if isinstance(weights, Path) else repo
-    _require(kind, source, repo, must_match)
+    repo = str(source.repo)
+    place = str(weights) if isinstance(weights, Path) else repo
+    pinned = {"revision": source.revision} if weights == "pretrained" and source.revision else {}
+    _require(kind, place, repo, must_match, pinned)
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what it would report is checked below
     bars = transformers_logging.is_progress_bar_enabled()
@@ -82,7 +84,8 @@ def make(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, report = kind.from_pretrained(
-                source,
+                place,
+                **pinned,
                 config=config,
                 dtype=torch.float32,
                 output_loading_info=True,
@@ -92,7 +95,7 @@ def make(
     except (OSError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
         first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         raise WeightsError(
-            f"the weights in {source} cannot be loaded: {first}. Expected model.safetensors (or pytorch_model.bin) of "
+            f"the weights in {place} cannot be loaded: {first}. Expected model.safetensors (or pytorch_model.bin) of "
             f"{repo}; fetch it again."
         ) from error
     finally:
@@ -104,24 +107,26 @@ def make(
     reshaped = [str(key) for key in report["mismatched_keys"]]
     if missing or extra or reshaped:
         raise WeightsError(
-            f"the weights in {source} do not fit: {len(missing)} keys are missing, {len(extra)} are left over, "
+            f"the weights in {place} do not fit: {len(missing)} keys are missing, {len(extra)} are left over, "
             f"{len(reshaped)} have another shape (first: {(missing + extra + reshaped)[0]}). "
             f"Expected a checkpoint of {repo}; name its folder."
         )
     return model.eval()
 
 
-def _require(kind: type[PreTrainedModel], source: str, repo: str, must_match: Mapping[str, Any]) -> None:
+def _require(
+    kind: type[PreTrainedModel], place: str, repo: str, must_match: Mapping[str, Any], pinned: Mapping[str, str]
+) -> None:
     """Compare the given weights' configuration with what the plugin is."""
-    if source != repo and not (Path(source) / "config.json").is_file():
-        what = f"the folder {source} has no config.json" if Path(source).is_dir() else f"there is no folder {source}"
+    if place != repo and not (Path(place) / "config.json").is_file():
+        what = f"the folder {place} has no config.json" if Path(place).is_dir() else f"there is no folder {place}"
         raise WeightsError(f"{what}; expected a checkpoint of {repo}. Name its folder with --weights PART=DIR.")
     try:
-        given = kind.config_class.get_config_dict(source)[0]
+        given = kind.config_class.get_config_dict(place, **pinned)[0]
     except OSError as error:
-        if source != repo:
+        if place != repo:
             raise WeightsError(
-                f"{source}/config.json is no configuration; expected that of {repo}. Fetch it again."
+                f"{place}/config.json is no configuration; expected that of {repo}. Fetch it again."
             ) from error
         raise WeightsError(
             f"{repo} could not be fetched from the hub. Download it elsewhere and name its folder with --weights DIR "
@@ -130,6 +135,6 @@ def _require(kind: type[PreTrainedModel], source: str, repo: str, must_match: Ma
     differing = [f"{k} is {given.get(k)!r}, expected {v!r}" for k, v in must_match.items() if given.get(k, v) != v]
     if differing:
         raise WeightsError(
-            f"the weights in {source} are of another architecture: {'; '.join(differing)}. "
+            f"the weights in {place} are of another architecture: {'; '.join(differing)}. "
             f"Expected a checkpoint of {repo}; name its folder."
         )

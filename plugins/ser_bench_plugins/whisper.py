@@ -11,7 +11,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ser_bench.errors import PluginError
-from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Weights
+from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
 from ser_bench_plugins.pretrained import kept_layers, make, shipped
@@ -20,7 +20,7 @@ _TINY = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "enco
 
 
 def build(
-    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, repo: str
+    weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, source: Source
 ) -> Whisper:
     """Build the encoder of a shipped configuration."""
     settings = shipped(configuration)
@@ -34,7 +34,7 @@ def build(
         WhisperEncoder,
         config,
         weights,
-        repo=repo,
+        source=source,
         must_match={
             k: full[k]
             for k in (

@@ -65,7 +65,8 @@ class Words(nn.Module):
         if state == list(self.words):  # an optimiser may hold the embedding, and a frozen one is not saved again
             return
         self.words = {word: number for number, word in enumerate(state, start=UNKNOWN + 1)}
-        self.embedding = nn.Embedding(len(state) + 2, self.dim, device=self.embedding.weight.device)
+        was = self.embedding.weight
+        self.embedding = nn.Embedding(len(state) + 2, self.dim, device=was.device).requires_grad_(was.requires_grad)
 
     def frontend(self, text: str) -> Tokens:
         """Turn one string into a start mark and its words' ids."""

@@ -230,15 +230,6 @@ def test_an_attribute_that_was_not_trained_is_a_dash_and_has_no_rank() -> None:
     assert shown["seen rank"] == "-"
 
 
-def test_rows_of_other_utterances_cannot_be_ranked_together() -> None:
-    one, other = row("one"), row("other")
-    blocks = {"test1": [{**other.blocks["test1"][0], "digest": 64 * "f"}]}
-    with pytest.raises(
-        RecordError, match=r"the rows of one, other on test1 cannot be ranked together: .*clusters digest"
-    ):
-        ranks([one, Row(**{**vars(other), "blocks": blocks})], "test1")
-
-
 def test_a_bar_in_a_cell_does_not_break_the_table(tmp_path: Path) -> None:
     rows = reported(tmp_path, "a|b,audio,none,1.10,,24,test1,0.6,0.3,0.5,P | Q")
     assert cells(table(rows))[0]["system"] == "a|b"
@@ -345,5 +336,26 @@ def test_run_table() -> None:
     line = next(line for line in text.splitlines() if line.split()[:2] == ["test1", "mean"])
     shown = [f"{number:.3f}" for number in (cell["mean"], cell["std"], low)]
     assert line.split()[2:] == [*shown, "..", f"{high:.3f}"]
-    assert len(text.splitlines()) == 2 + 3 * 4
+    lines = text.splitlines()
+    assert len(lines) == 2 + 3 * 4 + 2, "a table, and a remark for each side with few clusters"
+    assert re.fullmatch(r"few clusters on seen \(\d+\) for an .*over utterances \[.*\] \(seed 1\)\.", lines[-2])
     assert re.search(r"test1 +mean +0\.\d+ +- +0\.", run_table(made_up.record()))
+
+
+def test_a_row_with_other_clusters_takes_nobodys_rank() -> None:
+    from dataclasses import replace
+
+    rows = [from_record(made_up.record(noise=noise)) for noise in (0.3, 0.5, 0.9)]
+    odd = replace(
+        rows[2], blocks={p: [{**b, "digest": "0" * 64} for b in blocks] for p, blocks in rows[2].blocks.items()}
+    )
+    assert ranks([rows[0], rows[1], odd], "test1")[2] is None
+    assert ranks([rows[0], rows[1], odd], "test1")[:2] == ranks(rows[:2], "test1")
+
+
+def test_a_model_trained_on_another_release_is_not_ranked() -> None:
+    record = made_up.record(seeds=(1,))
+    elsewhere = {"corpus": {**record["corpus"], "labels_sha256": "a" * 64}, "frames": "f16"}
+    assert "trained on another release" in from_record({**record, "trained": elsewhere}).marks
+    here = {"corpus": record["corpus"], "frames": "f16"}
+    assert from_record({**record, "trained": here}).marks == ()

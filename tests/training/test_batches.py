@@ -97,7 +97,7 @@ def test_buckets_are_coarse_and_their_batches_shuffled() -> None:
     duration = np.random.default_rng(3).uniform(2.75, 11.0, 1600)
     found = order(0, duration=duration, size=16, buckets=8)
     lengths = [duration[batch].mean() for batch in found]
-    assert abs(np.corrcoef(lengths, np.arange(len(lengths)))[0, 1]) < 0.3
+    assert 0.35 < (np.diff(lengths) > 0).mean() < 0.65  # sorted within a bucket of eight, 7/8 would grow
     # Sorted as a whole, the batches' lengths would not overlap; and every epoch would bring the same company together.
     spans = [(duration[batch].min(), duration[batch].max()) for batch in found]
     overlapping = sum(a[0] < b[1] and b[0] < a[1] for i, a in enumerate(spans) for b in spans[:i])

@@ -98,3 +98,14 @@ def test_out_of_memory_names_the_longest() -> None:
     longest = data.utterance[int(np.argmax(data.duration))]
     with pytest.raises(TrainingError, match=rf"out of memory on a batch of 2 utterances \(longest .* first: {longest}"):
         predict(Gives(full), data, batch_size=2, device=CPU)
+
+
+def test_a_forward_that_raises_is_one_clear_error() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, *_: object) -> torch.Tensor:
+            raise ValueError("shapes do not fit\nat all")
+
+    with pytest.raises(
+        TrainingError, match=r"forward failed on a batch of 4 utterances: ValueError: shapes do not fit\. Correct"
+    ):
+        predict(Broken(), inputs(4, seed=0), batch_size=4, device=torch.device("cpu"))

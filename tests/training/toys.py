@@ -41,7 +41,7 @@ class Encoder(nn.Module):
 
 
 class Mean(nn.Module):
-    """A head that takes a pooled vector, or averages states (of every layer) by itself."""
+    """A head that takes a pooled vector, or averages states (of every layer, weighted) by itself."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -51,7 +51,10 @@ class Mean(nn.Module):
         if isinstance(audio, Encoded):
             own = valid(audio.lengths, audio.hidden.shape[1])[:, :, None]
             states = audio.layers or (audio.hidden,)
-            means = [torch.where(own, s, 0.0).sum(1) / audio.lengths[:, None] for s in states]
+            # Each layer counts differently, so that states cut in the wrong places give something else.
+            means = [
+                n * torch.where(own, s, 0.0).sum(1) / audio.lengths[:, None] for n, s in enumerate(states, start=1)
+            ]
             audio = torch.cat(means, dim=1)
         found: Tensor = self.layer(audio.flatten(1))
         return found

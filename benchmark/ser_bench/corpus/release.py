@@ -123,7 +123,7 @@ class Release:
     def headers(self) -> dict[str, Header]:
         """Wav headers of the listed utterances that have audio, by utterance; from the cache where unchanged."""
         files = {name: self._wavs[name] for name in self.labels.utterance if name in self._wavs}
-        store = self._store.with_suffix(".wavs.json")
+        store = self._store.with_suffix(".wavs-1.json")
         found, causes = refresh(store, files, read_header, what="wav headers", progress=self._progress)
         headers = {name: Header(*values) for name, values in found.items()}
         return headers | {name: Header(0, 0, 0, "audio-unreadable", cause) for name, cause in causes.items()}
@@ -224,7 +224,7 @@ class Release:
         files = list_files([folder], ".txt", self._layout, self._label_faults) if folder is not None else {}
         stems = {name: f"{name.removesuffix('.wav')}.txt" for name in self.labels.utterance}
         wanted = {name: files[stem] for name, stem in stems.items() if stem in files}
-        store = self._store.with_suffix(".texts.json")
+        store = self._store.with_suffix(".texts-1.json")
         found, causes = refresh(store, wanted, read_transcript, what="transcripts", progress=self._progress)
         return {name: Transcript(*values) for name, values in found.items()}, causes
 

@@ -49,7 +49,14 @@ def add(run: Path, leaderboard: Path, *, withhold_predictions: bool = False) -> 
 
 def _name(record: records.Json) -> str:
     predictions = {str(one["seed"]): one["predictions_sha256"] for one in record["runs"]}
-    content = records.digest({"signature": record["signature"], "predictions": predictions}, 8)
+    content = records.digest(
+        {
+            "signature": record["signature"],
+            "clusters": record["corpus"]["clusters_sha256"],
+            "predictions": predictions,
+        },
+        8,
+    )
     return f"{records.safe_name(record['system']['name'])}-{content}"
 
 

@@ -6,6 +6,7 @@ Reads JSON and CSV only; never imports torch.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from tabulate import tabulate
 
 from ser_bench import records
 from ser_bench.cache import atomic_write
-from ser_bench.errors import RecordError, ScoreError
+from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring.compare import rank
 
@@ -58,6 +59,8 @@ class Row:
     blocks: Mapping[str, Sequence[Mapping[str, Any]]]
     """Partition -> the resampling block of each seed; empty for reported rows."""
     seeds: int = 0
+    few: tuple[str, ...] = ()
+    """For each side with under 20 clusters: their number, and the mean's interval over utterances."""
 
     @property
     def reads_text(self) -> bool:
@@ -77,7 +80,10 @@ def from_record(record: Mapping[str, Any]) -> Row:
         marks.append(f"{partial:,} without audio")
     notes = []
     if "trained" in record:
-        notes.append(f"trained on {_corpus_name(record['trained']['corpus'])}")
+        source = record["trained"]["corpus"]
+        notes.append(f"trained on {_corpus_name(source)}")
+        if source["labels_sha256"] != corpus["labels_sha256"]:
+            marks.append("trained on another release")  # whose train may hold utterances of this one's tests
     if record.get("predictions") == "withheld":
         notes.append("not verifiable")
     return Row(
@@ -96,6 +102,7 @@ def from_record(record: Mapping[str, Any]) -> Row:
         cells={name: part["ccc"] for name, part in record["summary"].items()},
         blocks={name: [run["resampling"][name] for run in record["runs"]] for name in record["summary"]},
         seeds=len(record["runs"]),
+        few=tuple(_few_clusters(record)),
     )
 
 
@@ -197,18 +204,24 @@ def tracks(rows: Iterable[Row]) -> dict[Track, list[Row]]:
 def ranks(rows: Sequence[Row], partition: str) -> list[int | None]:
     """Rank the rows that may be ranked, by the paired test on the mean CCC; None for the others.
 
-    Raises:
-        RecordError: two of them are not of the same utterances and clusters.
+    Rows can be paired that were scored on the same utterances in the same clusters by the same metric. Where a track
+    holds several such sets (a corrected speaker list, a new metric), the largest is ranked: one odd record does not
+    take everybody's rank away.
     """
     able = [i for i, row in enumerate(rows) if not row.marks and partition in row.blocks]
+    sets = Counter(_paired(rows[i], partition) for i in able)
+    largest = max(sorted(sets), key=lambda paired: sets[paired], default=None)
+    able = [i for i in able if _paired(rows[i], partition) == largest]
     found: list[int | None] = [None] * len(rows)
-    try:
-        for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]), strict=True):
-            found[i] = place
-    except ScoreError as error:
-        names = ", ".join(sorted(rows[i].system for i in able))
-        raise RecordError(f"the rows of {names} on {partition} cannot be ranked together: {error}") from error
+    for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]), strict=True):
+        found[i] = place
     return found
+
+
+def _paired(row: Row, partition: str) -> tuple[str, str, str]:
+    """Return what two rows must share to be compared in pairs."""
+    block = row.blocks[partition][0]
+    return block["metric"], block["digest"], str(block["sizes"])
 
 
 def table(rows: Sequence[Row], *, style: str = "github") -> str:
@@ -245,7 +258,33 @@ def run_table(record: Mapping[str, Any]) -> str:
                 interval = "-" if low is None else f"{low:.3f} .. {high:.3f}"
                 lines.append([partition, column, f"{cell['mean']:.3f}", spread, interval])
     heads = ["partition", "attribute", "CCC", "std over seeds", "95 % interval"]
-    return tabulate(lines, headers=heads, disable_numparse=True)
+    return "\n".join([tabulate(lines, headers=heads, disable_numparse=True), *_remarks(record)])
+
+
+def _footnotes(rows: Iterable[Row]) -> list[str]:
+    """Return what stands under a table: the rows with few clusters, one paragraph each."""
+    return [line for row in rows if row.few for line in (f"{row.system}: {'; '.join(row.few)}.", "")]
+
+
+def _few_clusters(record: Mapping[str, Any]) -> list[str]:
+    """Return a note for each side with too few clusters for an interval over speakers, with that over utterances."""
+    notes = []
+    first = record["runs"][0]
+    for name, word in SIDES:
+        part = first["scores"].get(name)
+        if part is not None and part["clusters"]["few"] and part["ccc"]["mean"] is not None:
+            low, high = part["ccc"]["mean"].get("ci95_utterances") or (None, None)
+            over = "" if low is None else f", over utterances [{low:.3f}, {high:.3f}]"
+            notes.append(f"few clusters on {word} ({part['clusters']['count']}) for an interval over speakers{over}")
+    return notes
+
+
+def _remarks(record: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of one record's scores should know beside them."""
+    remarks = [f"{note} (seed {record['runs'][0]['seed']})." for note in _few_clusters(record)]
+    outside = {name: part["outside_range"] for name, part in record["corpus"]["partitions"].items()}
+    told = ", ".join(f"{count:,} on {name}" for name, count in outside.items() if count)
+    return [*remarks, f"Predictions outside 1..7, over all seeds: {told}."] if told else remarks
 
 
 def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
@@ -267,7 +306,7 @@ def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
         known = f"labels {labels} ({confirmed})" if labels else ""
         named = [corpus, known, "" if condition == "clean" else condition]
         text = {"human": "human transcripts", "none": "no transcripts"}.get(transcripts, f"transcripts {transcripts}")
-        parts += [f"## {', '.join(filter(None, [*named, text]))}", "", table(members), ""]
+        parts += [f"## {', '.join(filter(None, [*named, text]))}", "", table(members), "", *_footnotes(members)]
     written = (out or leaderboard) / "README.md"
     atomic_write(written, "\n".join(parts))
     return written, "\n".join(parts)

@@ -62,7 +62,8 @@ def epoch_order(
 
     A fresh permutation every epoch, preceded by the last epoch's incomplete remainder; pools of ``bucket_batches``
     batches are sorted by length within, so padding is small while a batch still holds utterances from all over the
-    partition (the CCC of a batch needs their variance); then the batches are shuffled.
+    partition (the CCC of a batch needs their variance); then the batches are shuffled. An utterance that was carried
+    over may meet its own copy in the first pool.
 
     Raises:
         TrainingError: fewer utterances than a batch takes.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ser_bench.errors import TrainingError
+from ser_bench.errors import SerBenchError, TrainingError
 from ser_bench.training.batches import Batch, Inputs, batches, length_order
 
 
@@ -20,7 +20,16 @@ def forward(system: nn.Module, batch: Batch) -> torch.Tensor:
     Raises:
         TrainingError: the system gives another shape ([1, 3] will do for one that reads nothing).
     """
-    predicted = system(batch.audio, batch.audio_lengths, batch.text, batch.text_lengths)
+    try:
+        predicted = system(batch.audio, batch.audio_lengths, batch.text, batch.text_lengths)
+    except (SerBenchError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a stranger's code
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise TrainingError(
+            f"the system's forward failed on a batch of {len(batch.index)} utterances: {type(error).__name__}: "
+            f"{first}. Correct the plugin; --debug shows where."
+        ) from error
     size = len(batch.index)
     shapes = {(size, 3)} if batch.audio is not None or batch.text is not None else {(size, 3), (1, 3)}
     if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) not in shapes:
