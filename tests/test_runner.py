@@ -433,7 +433,7 @@ def test_without_float16_frames_the_prediction_is_the_same(
             "mean_only",
             {"strategy": "frozen"},
             TrainingError,
-            "mean_only does not come apart, so its encoders cannot be",
+            "mean_only does not come apart; nothing can be frozen",
         ),
         (
             "mean_only",
@@ -458,7 +458,12 @@ def test_without_float16_frames_the_prediction_is_the_same(
         ("mean_only", {"seeds": ()}, TrainingError, r"seeds \[\] were given"),
         ("mean_only", {"seeds": (-1,)}, TrainingError, r"seeds \[-1\] were given"),
         ("mean_only", {"device": "cuda:99"}, TrainingError, "--device cuda:99 was asked for, and torch sees"),
-        ("mean_only", {"device": "abacus"}, TrainingError, "--device abacus is not a device; give cpu, cuda or cuda:N"),
+        (
+            "mean_only",
+            {"device": "abacus"},
+            TrainingError,
+            "--device abacus is not a device that this runs on; give cpu, cuda or cuda:N",
+        ),
         ("mean_only", {"release": "1.10|labels:0"}, CorpusError, r"asked for 1\.10\|labels:0, the folder is"),
         ("logmel_word", {}, PluginError, "Did you mean 'logmel_words'"),
     ],

@@ -10,10 +10,11 @@ import datetime
 import fcntl
 import hashlib
 import json
+import os
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -301,20 +302,19 @@ def hold(folder: Path) -> Iterator[None]:
         RecordError: another process works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "lock"
-    with lock.open("w") as handle:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RecordError(
                 f"another process works in {folder}. Wait for it, or train other seeds in another --out."
             ) from error
-        try:
-            yield
-        finally:
-            if [path.name for path in folder.iterdir()] == ["lock"]:  # nothing came of it
-                lock.unlink()
-                folder.rmdir()
+        yield
+    finally:
+        os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()  # only if nothing came of it
 
 
 def settle(folder: Path, settings: Mapping[str, Any]) -> None:

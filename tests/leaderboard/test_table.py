@@ -337,8 +337,10 @@ def test_run_table() -> None:
     shown = [f"{number:.3f}" for number in (cell["mean"], cell["std"], low)]
     assert line.split()[2:] == [*shown, "..", f"{high:.3f}"]
     lines = text.splitlines()
-    assert len(lines) == 2 + 3 * 4 + 2, "a table, and a remark for each side with few clusters"
-    assert re.fullmatch(r"few clusters on seen \(\d+\) for an .*over utterances \[.*\] \(seed 1\)\.", lines[-2])
+    few, unseen, outside = lines[2 + 3 * 4 :]  # after the table
+    assert re.fullmatch(r"few clusters on seen \(\d+\) for an .*over utterances \[.*\] \(seed 1\)\.", few)
+    assert unseen.startswith("few clusters on unseen (")
+    assert re.fullmatch(r"Predictions outside 1\.\.7, over all seeds: \d+ on .*\.", outside)
     assert re.search(r"test1 +mean +0\.\d+ +- +0\.", run_table(made_up.record()))
 
 
