@@ -10,8 +10,8 @@ import datetime
 import fcntl
 import hashlib
 import json
-import os
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
