@@ -59,7 +59,7 @@ def test_the_text_table_gives_the_same_digest(standin: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(alone.raters.values, full.raters.values)
 
 
-def test_a_second_load_is_quick(standin: Path, tmp_path: Path) -> None:
+def test_a_second_load_gives_the_same_rows(standin: Path, tmp_path: Path) -> None:
     first = load(standin, cache=tmp_path)
     second = load(standin, cache=tmp_path)
     assert rows(second, "test2").transcript == rows(first, "test2").transcript

@@ -81,12 +81,6 @@ def test_leave_one_out_of_a_constant_prediction_is_exactly_zero() -> None:
     assert interval(0.0, loo.left_out[:, 0], loo.sizes) == (0.0, 0.0)
 
 
-def test_leave_one_out_is_fast() -> None:
-    prediction, target = data(17_000)
-    speaker = [str(k) for k in np.random.default_rng(1).integers(0, 300, 17_000)]
-    leave_one_out(prediction, target, speaker)
-
-
 def test_one_cluster_leaves_nothing() -> None:
     prediction, target = data(20)
     loo = leave_one_out(prediction, target, ["a"] * 20)
