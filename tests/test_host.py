@@ -225,19 +225,6 @@ def test_a_stranger_cannot_replace_a_built_in(install: Install) -> None:
         Host.discover().plan("distilhubert")
 
 
-def test_kinds_have_names_of_their_own() -> None:
-    host = Host.discover()
-    assert host.find("audio:distilhubert").spec.kind == "audio"
-    assert host.find("system:distilhubert").spec.kind == "system"
-    assert host.find("tinybert").spec.kind == "text"
-    with pytest.raises(
-        PluginError, match=r"^'distilhubert' is the name of several plugins; say which: audio:distilhubert, system:dist"
-    ):
-        host.find("distilhubert")
-    with pytest.raises(PluginError, match=r"^'voice:x' names the kind 'voice'; kinds are audio, text, head, system\.$"):
-        host.find("voice:x")
-
-
 def test_an_unknown_name_gets_a_near_match_and_the_count() -> None:
     host = Host.discover()
     count = len(host.usable("system"))
@@ -388,3 +375,10 @@ def test_specs_are_frozen() -> None:
         spec.name = "d"  # type: ignore[misc]
     with pytest.raises(TypeError):
         FusionHeadSpec("positional", "is refused", build=print)  # type: ignore[misc]
+
+
+def test_a_name_is_unique_within_its_kind_alone() -> None:
+    host = Host.discover()
+    assert [host.get(kind, "distilhubert").spec.kind for kind in ("audio", "system")] == ["audio", "system"]
+    with pytest.raises(PluginError, match=r"^text plugin 'distilhubert' is not installed\."):
+        host.get("text", "distilhubert")

@@ -143,21 +143,6 @@ class Host:
             f"{what} '{name}' is not installed.{hint} `ser-bench plugins list` shows all {len(names)}.{broken}"
         )
 
-    def find(self, address: str) -> Offer:
-        """Return the offer at ``KIND:NAME``, or at a bare name that only one kind has."""
-        kind, _, name = address.rpartition(":")
-        if kind:
-            for known in KINDS:
-                if kind == known:
-                    return self.get(known, name)
-            raise PluginError(f"'{address}' names the kind '{kind}'; kinds are {', '.join(KINDS)}.")
-        having = [k for k in KINDS if (k, name) in self.offers]
-        if len(having) > 1:
-            raise PluginError(
-                f"'{name}' is the name of several plugins; say which: {', '.join(f'{k}:{name}' for k in having)}."
-            )
-        return self.get(having[0] if having else "system", name)
-
     def usable(self, kind: Kind | None = None) -> list[Offer]:
         """Return every usable offer, by kind and name."""
         sole = [o[0] for o in self.offers.values() if len(o) == 1 and kind in (None, o[0].spec.kind)]

@@ -21,7 +21,7 @@ from ser_bench.errors import PluginError, RecordError, TrainingError
 from ser_bench.host import Plan, host
 from ser_bench.interface import ATTRIBUTES, Recipe, Weights
 from ser_bench.prepare import Corpus, Progress, Storing
-from ser_bench.scoring.partition import score_partition
+from ser_bench.scoring.partition import match, score_partition
 from ser_bench.settings import settings_of
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, device_name, peak_memory, precision
@@ -308,12 +308,12 @@ def _finish(
     """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
     began, audio_seconds = time.monotonic(), 0.0
     values: dict[str, NDArray[np.float64]] = {}
-    for done, (name, part) in enumerate(inputs.items()):
-        if progress is not None:
-            progress("predicting", done, len(inputs))
+    for done, (name, part) in enumerate(inputs.items(), start=1):
         with accelerator.autocast():
             values[name] = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device) * 6 + 1
         audio_seconds += float(part.duration.sum())
+        if progress is not None:
+            progress("predicting", done, len(inputs))
     took = time.monotonic() - began
     attributes = plan.recipe.attributes
     digest = tables.write_predictions(
@@ -325,7 +325,8 @@ def _finish(
             tables.write_challenge(folder / "test3.csv", inputs[name].utterance, values[name], attributes)
             continue
         rows = corpus.rows[name]
-        found = score_partition(values[name], rows.labels, rows=rows, attributes=attributes)
+        row = match(rows.utterance, inputs[name].utterance)  # each exactly once, whatever happened on the way
+        found = score_partition(values[name][row], rows.labels, rows=rows, attributes=attributes)
         scores[name], resampling[name] = found.as_dict(), found.resampling
     total, trainable = system.count(module)
     rate = at.trained_audio_seconds / at.trained_seconds if at.trained_seconds else None
