@@ -13,6 +13,10 @@ class TranscriptError(SerBenchError):
     """Transcripts that are missing, of another release, or not allowed with the system that asks for them."""
 
 
+class ConditionError(SerBenchError):
+    """A degradation of the audio that is unknown, malformed, or lacks the noise it asks for."""
+
+
 class PluginError(SerBenchError):
     """A plugin that is absent, broken, ambiguous, or breaks the contract."""
 
