@@ -83,3 +83,32 @@ def test_progress_never_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     Reporter()("reading", 1, 1)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "reading: 1/1\n")
+
+
+def test_audio_is_told_in_hours_with_speed_and_time_left(clock: list[float]) -> None:
+    stream = io.StringIO()
+    report = Reporter(stream)
+    report("transcribing", 1_800, 14_400, unit="audio")  # half an hour was done before
+    clock[0] += 60.0
+    report("transcribing", 5_400, 14_400, unit="audio")
+    clock[0] += LINE_EVERY / 2
+    report("transcribing", 6_000, 14_400, unit="audio")  # too soon after the last line
+    clock[0] += 3_600.0
+    report("transcribing", 14_400, 14_400, unit="audio")
+    assert stream.getvalue().splitlines() == [
+        "transcribing: 0.50 of 4.00 h of audio",
+        "transcribing: 1.50 of 4.00 h of audio, 60.0 x real time, 02:30 left",
+        "transcribing: 4.00 of 4.00 h of audio, 3.4 x real time, 00:00 left",
+    ]
+
+
+def test_audio_on_a_terminal_is_a_bar_with_the_same_words(clock: list[float]) -> None:
+    stream = Terminal()
+    report = Reporter(stream)
+    report("transcribing", 0, 36_000, unit="audio")
+    clock[0] += 60.0
+    report("transcribing", 600, 36_000, unit="audio")
+    report.close()
+    shown = stream.getvalue()
+    assert "transcribing:   2%|" in shown
+    assert "0.17 of 10.00 h of audio, 10.0 x real time, 59:00 left" in shown

@@ -1,0 +1,61 @@
+"""What all commands have in common: how one is added, and how JSON is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def group(commands: Any, name: str, does: str) -> Any:
+    """Add a command that only holds others."""
+    return commands.add_parser(name, help=does, description=does).add_subparsers(required=True, metavar="COMMAND")
+
+
+def command(commands: Any, name: str, does: str, run: Command) -> argparse.ArgumentParser:
+    """Add a command, with the options that each has."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=does, description=does)
+    parser.set_defaults(command=run)
+    parser.add_argument("--debug", action="store_true", help="show log messages, and the traceback of an error")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="where what can be made again is kept")
+    return parser
+
+
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """Add what names a release."""
+    parser.add_argument("--corpus", metavar="DIR|demo", required=True, help="a release's folder, or demo")
+    parser.add_argument("--release", metavar="V", help="the version it is claimed to be, such as 1.10")
+
+
+def add_condition(parser: argparse.ArgumentParser, does: str) -> None:
+    """Add the option that names a degradation of the audio."""
+    parser.add_argument(
+        "--condition",
+        metavar="C",
+        default="clean",
+        help=f"{does}: noise:white@10dB, noise:pink@DB, noise:babble@DB, noise:DIR@DB, reverb:SECONDS, telephone "
+        "(default: clean)",
+    )
+
+
+def open_release(place: str, arguments: argparse.Namespace, progress: Any) -> Any:
+    """Open the release at ``place``, or the embedded one for ``demo``."""
+    from ser_bench.corpus import Release
+
+    folder = Path(place)
+    if place == "demo":
+        from ser_bench.corpus.demo import cached_demo
+
+        folder = cached_demo(arguments.cache)
+    return Release.open(folder, version=arguments.release, cache=arguments.cache, progress=progress)
+
+
+def print_json(value: dict[str, Any]) -> int:
+    """Print one JSON object; return the exit status."""
+    print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+    return 0
