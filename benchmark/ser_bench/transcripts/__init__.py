@@ -1,0 +1,1 @@
+"""Machine transcripts: made, stored, and compared with the human ones."""
