@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+from transcripts import made
 
 import ser_bench
 from ser_bench import cli, host
@@ -106,8 +108,8 @@ COMMANDS = dict(commands(cli._parser()))
 
 def test_the_commands_of_this_version_are_there() -> None:
     assert set(COMMANDS) == {
-        "run", "score", "predict", "corpus check", "corpus stats", "corpus demo", "plugins list",
-        "leaderboard render", "leaderboard add", "cache list", "cache remove",
+        "run", "score", "predict", "corpus check", "corpus stats", "corpus demo", "transcribe", "wer", "plugins list",
+        "plugins check", "leaderboard render", "leaderboard add", "cache list", "cache remove",
     }  # fmt: skip
 
 
@@ -130,8 +132,10 @@ def test_every_option_is_documented(words: str) -> None:
             "--plugin --audio --text --head --depth --corpus --release --transcripts --seed --strategy --weights --set "
             "--device --frames --frames-dtype --allow-missing --out --resume",
         ),
-        ("score", "--run --transcripts --corpus --release --device --out"),
-        ("predict", "--run --seed --text --device"),
+        ("score", "--run --transcripts --condition --corpus --release --device --out"),
+        ("predict", "--run --seed --text --asr --window --device"),
+        ("transcribe", "--corpus --asr --condition --window --name --shard --merge --device --beam --compute-type"),
+        ("wer", "--corpus --asr --condition"),
         ("corpus check", "--release"),
         ("plugins list", "--kind"),
         ("leaderboard render", "--out --leaderboard"),
@@ -172,6 +176,9 @@ def test_defaults_are_told_as_they_are() -> None:
         ["score", "--corpus", "demo"],
         ["predict", "--run", "x"],
         ["plugins", "list", "--kind", "voice"],
+        ["transcribe", "--corpus", "demo"],
+        ["transcribe", "--corpus", "demo", "--asr", "whisper-tiny", "--shard", "3/2"],
+        ["transcribe", "--corpus", "demo", "--asr", "whisper-tiny", "--shard", "0/2"],
     ],
 )
 def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,12 +195,12 @@ def test_a_fault_is_one_line_on_stderr_and_debug_shows_where() -> None:
     done = process(words)
     out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (1, "")
-    assert err == "error: the cache holds no frames store 'nothing'. `ser-bench cache list` shows the keys.\n"
+    assert err == "error: the cache holds nothing called 'nothing'. `ser-bench cache list` shows the keys.\n"
     done = process([*words, "--debug"])
     out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (1, "")
     assert "Traceback (most recent call last)" in err
-    assert "ser_bench.errors.StoreError: the cache holds no frames store 'nothing'." in err
+    assert "ser_bench.errors.StoreError: the cache holds nothing called 'nothing'." in err
 
 
 RUN = ["run", "--corpus", "nowhere"]
@@ -241,7 +248,7 @@ RUN = ["run", "--corpus", "nowhere"]
         (["predict", "--run", "nowhere", "a.wav"], "nowhere holds no finished seed; expected a folder that"),
         (
             ["cache", "remove", "../.."],
-            "the cache holds no frames store '../..'. `ser-bench cache list` shows the keys.",
+            "the cache holds nothing called '../..'. `ser-bench cache list` shows the keys.",
         ),
     ],
 )
@@ -356,9 +363,40 @@ def test_predict_reads_the_text_where_the_system_does(
     words = ["predict", "--run", str(runs["logmel_words"]), str(wav)]
     bad, good = (only_json([*words, "--text", f"a {word} day"], capfd) for word in ("horrible", "wonderful"))
     assert bad != good
-    assert fault(words, capfd) == "logmel_words reads text: give what is said (--text)."
+    assert fault(words, capfd) == "logmel_words reads text: give what is said (--text), or what hears it (--asr)."
     alone = ["predict", "--run", str(runs["logmel"]), str(wav), "--text", "well"]
-    assert fault(alone, capfd) == "logmel reads no text: leave it out (--text)."
+    assert fault(alone, capfd) == "logmel reads no text: leave it out (--text, --asr)."
+
+
+def test_predict_cuts_long_files_into_pieces(
+    runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "long.wav"
+    write_wav(path, np.random.default_rng(0).normal(0, 0.1, int(16_000 * 3.4)).astype(np.float32))
+    words = ["predict", "--run", str(runs["logmel"]), str(path)]
+    whole = only_json(words, capfd)["predictions"]
+    found = only_json([*words, "--window", "1"], capfd)["predictions"]
+    assert [(one["start"], one["end"]) for one in found] == [(0, 1), (1, 2), (2, 3.4)]
+    assert len({one["arousal"] for one in found} | {whole[0]["arousal"]}) == 4
+    assert main([*words, "--window", "2"]) == 0
+    assert capfd.readouterr().out.splitlines()[0].split() == ["wav", "start", "end", "arousal", "valence", "dominance"]
+    assert "--window 0.5 was given; expected seconds of a piece, 1 or more." in fault(
+        [*words, "--window", "0.5"], capfd
+    )
+
+
+@pytest.mark.shared
+def test_predict_hears_what_is_said(
+    runs: dict[str, Path], wav: Path, shared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "--run", str(runs["logmel_words"]), str(wav)]
+    folder = shared / "models" / "whisper-tiny.en-ct2"
+    heard = only_json([*words, "--asr", str(folder)], capfd)["predictions"][0]
+    said = only_json([*words, "--text", heard["text"]], capfd)["predictions"][0]
+    assert {key: heard[key] for key in said} == said
+    assert fault([*words, "--asr", str(folder), "--text", "well"], capfd) == (
+        "--text and --asr were both given; what is said is given or heard. Leave one out."
+    )
 
 
 def test_what_predict_cannot_do_is_told(runs: dict[str, Path], wav: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -447,9 +485,9 @@ def test_cache_list_and_remove(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     from test_frames import Front, open_store
 
     cache = ["--cache", str(tmp_path)]
-    assert only_json(["cache", "list", *cache], capfd) == {"frames": []}
+    assert only_json(["cache", "list", *cache], capfd) == {"frames": [], "transcripts": []}
     assert main(["cache", "list", *cache]) == 0
-    assert capfd.readouterr().out == "the cache holds no frames store\n"
+    assert capfd.readouterr().out == "the cache holds no frames store and no transcripts\n"
     open_store(tmp_path, Front())
     open_store(tmp_path, Front(), dtype="float32")
     (tmp_path / "frames" / "killed-at-birth").mkdir()
@@ -464,8 +502,47 @@ def test_cache_list_and_remove(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     left = only_json(["cache", "list", *cache], capfd)["frames"]
     assert [(entry["key"], entry["complete"]) for entry in left] == [(kept, False)]
     assert fault(["cache", "remove", gone, *cache], capfd) == (
-        f"the cache holds no frames store '{gone}'. `ser-bench cache list` shows the keys."
+        f"the cache holds nothing called '{gone}'. `ser-bench cache list` shows the keys."
     )
+
+
+def test_the_cache_lists_transcripts_too(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    label = made.write(release, tmp_path)
+    cache = ["--cache", str(tmp_path)]
+    (found,) = only_json(["cache", "list", *cache], capfd)["transcripts"]
+    assert (found["key"], found["modality"], found["complete"]) == (label, "text", False)  # its journal is not joined
+    assert only_json(["wer", "--corpus", str(release), *cache], capfd)["sources"][0]["source"] == label
+    (found,) = only_json(["cache", "list", *cache], capfd)["transcripts"]
+    assert found["complete"]
+    assert found["bytes"] > 1_000
+    assert main(["cache", "list", *cache]) == 0
+    assert label in capfd.readouterr().out
+    assert only_json(["cache", "remove", label, *cache], capfd) == {"removed": label}
+    assert only_json(["cache", "list", *cache], capfd)["transcripts"] == []
+
+
+def test_wer_prints_tables_for_every_complete_source(
+    release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["wer", "--corpus", str(release), "--cache", str(tmp_path)]
+    assert fault(words, capfd) == (
+        f"no ASR source holds all of {release} in the condition clean. Make one with `ser-bench transcribe --corpus "
+        f"{release} --asr whisper-tiny`."
+    )
+    labels = [made.write(release, tmp_path, made=made.source(beam=beam)) for beam in (1, 5)]
+    made.write(release, tmp_path, made=made.source("partial"), without=("train",))
+    assert main(words) == 0
+    shown = capfd.readouterr().out
+    assert all(f"{label}, clean" in shown for label in labels)
+    assert "partial" not in shown
+    assert "Normaliser: whisper-normalizer-" in shown
+    found = only_json([*words, "--asr", labels[0]], capfd)["sources"]
+    assert [one["source"] for one in found] == [labels[0]]
+    train = found[0]["partitions"]["train"]
+    assert train["value"] == pytest.approx(train["errors"] / train["words"], abs=1e-6)
+    table = pyarrow.parquet.read_table(found[0]["utterances"]).to_pydict()
+    assert sum(table["words"]) == sum(part["words"] for part in found[0]["partitions"].values())
+    assert "have no transcript of partial@" in fault([*words, "--asr", "partial"], capfd)
 
 
 def test_the_command_that_a_damaged_store_names_works(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from ser_bench import frames, prepare, system
+from ser_bench import conditions, frames, prepare, system
 from ser_bench.corpus import read_wave
 from ser_bench.errors import CorpusError, PluginError, StoreError, TranscriptError
 from ser_bench.host import Plan, host
@@ -163,7 +163,7 @@ def test_transcript_sources_never_share_a_store(release: Path, cache: Path, read
 
 def change(key: str) -> Callable[[Plan, Corpus], tuple[Plan, Corpus]]:
     def condition(plan: Plan, corpus: Corpus) -> tuple[Plan, Corpus]:
-        return plan, dataclasses.replace(corpus, block={**corpus.block, "condition": "noise:babble@10dB"})
+        return plan, dataclasses.replace(corpus, condition=conditions.parse("noise:white@10dB"))
 
     def version(plan: Plan, corpus: Corpus) -> tuple[Plan, Corpus]:
         assert plan.audio is not None
@@ -349,7 +349,7 @@ def test_an_empty_transcript_is_a_transcript(release: Path, cache: Path) -> None
 def test_an_unknown_transcript_source_is_refused(release: Path, cache: Path) -> None:
     with pytest.raises(
         TranscriptError,
-        match=r"^transcript source 'humam' is unknown; this version reads 'human' \(the release's own\) and 'none'\.$",
+        match=r"^there are no transcripts called 'humam' in .*; it has none\. Give one of these, or make them with",
     ):
         open_corpus(release, transcripts="humam", cache=cache)
 

@@ -341,6 +341,41 @@ def test_a_record_that_says_two_things(record: dict[str, Any], damage: Callable[
         records.validate(record)
 
 
+WER = {
+    "value": 0.25,
+    "ci95": [0.2, 0.31],
+    "errors": 25,
+    "words": 100,
+    "substitutions": 15,
+    "deletions": 4,
+    "insertions": 6,
+    "empty_references": 1,
+    "without_reference": 0,
+    "cer": 0.1,
+    "normaliser": "whisper-normalizer-0.1.15+msp-1",
+}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({}, ""),
+        ({"value": 0.2}, r"transcripts/wer/test1: 0\.2 of 25 errors \(\[15, 4, 6\]\) in 100 words"),
+        ({"deletions": 5}, r"transcripts/wer/test1: 0\.25 of 25 errors \(\[15, 5, 6\]\) in 100 words"),
+        ({"words": 0}, r"transcripts/wer/test1: 0\.25 of 25 errors .* in 0 words"),
+        ({"normaliser": "a|b"}, r"transcripts/wer/test1/normaliser: 'a\|b' does not match"),
+        ({"speaker_7": 0.3}, r"transcripts/wer/test1: Additional properties"),
+    ],
+)
+def test_a_word_error_rate_agrees_with_its_counts(record: dict[str, Any], damage: dict[str, Any], message: str) -> None:
+    record["transcripts"]["wer"] = {"test1": WER | damage}
+    if not damage:
+        records.validate(record)
+        return
+    with pytest.raises(RecordError, match=f"the record is malformed at {message}"):
+        records.validate(record)
+
+
 def test_edited_summary(record: dict[str, Any]) -> None:
     cell = record["summary"]["test1"]["ccc"]["arousal"]
     true = cell["mean"]

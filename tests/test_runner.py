@@ -427,7 +427,7 @@ def test_without_float16_frames_the_prediction_is_the_same(
             "logmel_words",
             {"transcripts": "whisper-base"},
             TranscriptError,
-            "transcript source 'whisper-base' is unknown",
+            "there are no transcripts called 'whisper-base' in ",
         ),
         (
             "mean_only",

@@ -100,11 +100,13 @@ def test_no_run(tmp_path: Path) -> None:
 
 
 def test_text_is_asked_for_and_refused(run: Path, release: Path, cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(TranscriptError, match=r"logmel_words reads text: give what is said \(--text\)"):
+    with pytest.raises(
+        TranscriptError, match=r"logmel_words reads text: give what is said \(--text\), or what hears it \(--asr\)"
+    ):
         ser_bench.load(run).predict(WAVE)
     assert ser_bench.load(run).predict(WAVE, "") is not None
     deaf = go(release, cache, tmp_path / "run", "logmel")
-    with pytest.raises(TranscriptError, match=r"logmel reads no text: leave it out \(--text\)"):
+    with pytest.raises(TranscriptError, match=r"logmel reads no text: leave it out \(--text, --asr\)"):
         ser_bench.load(deaf).predict(WAVE, "hello")
 
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import datasets
 import numpy as np
 import torch
 from torch import nn
 
-from ser_bench import frames, system
+from ser_bench import conditions, frames, system
 from ser_bench.cache import cache_root
+from ser_bench.conditions import CLEAN, Condition
 from ser_bench.corpus.demo import cached_demo
 from ser_bench.corpus.msp_podcast import MspPodcast
 from ser_bench.corpus.msp_podcast import rows as rows_of
+from ser_bench.corpus.release import with_audio
 from ser_bench.corpus.wavs import read_wave
-from ser_bench.errors import CorpusError, PluginError, SerBenchError, TranscriptError
+from ser_bench.errors import PluginError, SerBenchError, TranscriptError
 from ser_bench.host import Plan
 from ser_bench.interface import PARTITIONS, Rows
 from ser_bench.training.batches import Inputs
+from ser_bench.transcripts import store
+from ser_bench.transcripts.wer import PartitionWer, partition_wer
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -38,9 +43,15 @@ class Corpus:
     block: dict[str, Any]
     """What the record says of it."""
     transcripts: str
-    """The transcript source of the rows."""
+    """The transcript source of the rows, by its full name."""
     transcripts_sha256: str | None
     """Digest of the texts; None without."""
+    condition: Condition = CLEAN
+    """What is done to the audio when it is read."""
+    remedy: str = "Restore them"
+    """What to do about transcripts that are missing."""
+    wer: dict[str, PartitionWer] | None = None
+    """By partition, how far an ASR system's texts are from the human ones; None without either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +87,17 @@ def open_corpus(
 
     Raises:
         CorpusError: there is no release, its faults would make a run wrong, or it lacks train or development.
-        TranscriptError: the transcript source is unknown.
+        TranscriptError: the transcript source is unknown, or of other audio.
+        ConditionError: the condition is unknown or malformed.
     """
-    if transcripts not in ("human", "none"):
-        raise TranscriptError(
-            f"transcript source '{transcripts}' is unknown; this version reads 'human' (the release's own) and 'none'."
-        )
+    heard = conditions.parse(condition, cache=cache)
     if str(place) == "demo":
         place = cached_demo(cache)
     builder = MspPodcast(
         place,
         release=release,
-        transcripts=cast(Literal["human", "none"], transcripts),
+        transcripts=transcripts,
+        condition=heard.key,
         # Whether text is needed, the system tells (``require_texts``), with a message of its own.
         need_transcripts=False,
         allow_missing_audio=allow_missing,
@@ -100,7 +110,7 @@ def open_corpus(
     rows, partitions = {}, {}
     for name in [p for p in PARTITIONS if p in dataset]:
         listed = rows_of(dataset, name)
-        rows[name] = _with_audio(listed)
+        rows[name] = with_audio(listed)
         partitions[name] = {"listed": len(listed), "scored": len(rows[name]), "missing": len(listed) - len(rows[name])}
     block = {
         "name": source.corpus_name,
@@ -108,11 +118,32 @@ def open_corpus(
         "identity": source.identity,
         "labels_sha256": source.labels_sha256,
         "clusters_sha256": source.clusters_sha256,
-        "condition": condition,
+        "condition": heard.label,
         "partitions": partitions,
     }
-    digest = source.transcripts_sha256 if transcripts == "human" else None
-    return Corpus(rows=rows, block=block, transcripts=transcripts, transcripts_sha256=digest)
+    opened = Corpus(
+        rows=rows,
+        block=block,
+        transcripts=builder.transcripts,
+        transcripts_sha256=builder.transcripts_sha256,
+        condition=heard,
+    )
+    if transcripts in ("human", "none"):
+        return opened
+    command = store.resolve(opened.transcripts, cache_root(cache)).command(str(place), heard.key)
+    return dataclasses.replace(opened, remedy=f"Make them with `{command}`", wer=_wer(rows, source.transcripts))
+
+
+def _wer(rows: Mapping[str, Rows], human: Mapping[str, str]) -> dict[str, PartitionWer] | None:
+    """Compare the rows' texts with the human ones, in partitions that have any."""
+    found = {}
+    for name, part in rows.items():
+        said = [
+            human.get(u) if text is not None else None for u, text in zip(part.utterance, part.transcript, strict=True)
+        ]
+        if any(text is not None for text in said):
+            found[name] = partition_wer(part, said, [text or "" for text in part.transcript])
+    return found or None
 
 
 def require_texts(plan: Plan, corpus: Corpus) -> None:
@@ -133,7 +164,7 @@ def require_texts(plan: Plan, corpus: Corpus) -> None:
         if absent and name != "test3":
             raise TranscriptError(
                 f"{len(absent):,} of {len(rows):,} {name} utterances have no {corpus.transcripts} transcript (first: "
-                f"{absent[0]}). Restore them, or choose a system without text."
+                f"{absent[0]}). {corpus.remedy}, or choose a system without text."
             )
 
 
@@ -216,12 +247,13 @@ def _frames(
     if modality == "audio":
         paths = [path for part in rows.values() for path in part.path]
         costs = [float(seconds) for part in rows.values() for seconds in part.duration]
-        key["condition"] = corpus.block["condition"]
+        key["condition"] = corpus.condition.key
         dtype = stored_as or storing.dtype
         stamps = [] if storing.mode == "off" else [_stamp(path) for path in paths]
 
         def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
-            return audio_array(module, read_wave(paths[number]), device), False
+            wave = corpus.condition(read_wave(paths[number]), names[number])
+            return audio_array(module, wave, device), False
     else:
         texts = [text or "" for part in rows.values() for text in part.transcript]
         costs = [len(text) + 1.0 for text in texts]
@@ -246,21 +278,6 @@ def _frames(
         return frames.Computed(names, make, dtype)
     told = None if progress is None else (lambda done, total: progress(f"{modality} front end", done, total))
     return frames.store(cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, progress=told)
-
-
-def _with_audio(rows: Rows) -> Rows:
-    """Return the utterances that have audio."""
-    kept = np.flatnonzero(~np.isnan(rows.duration))
-    if len(kept) == len(rows):
-        return rows
-
-    def only(column: Any) -> Any:
-        return column[kept] if isinstance(column, np.ndarray) else [column[int(n)] for n in kept]
-
-    columns = {name: only(value) for name, value in vars(rows).items() if name != "partition"}
-    if not len(kept):
-        raise CorpusError(f"no utterance of {rows.partition} has audio. Restore the wav files.")
-    return Rows(partition=rows.partition, **columns)
 
 
 @contextmanager

@@ -243,6 +243,11 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
             what = _block_contradiction(run["scores"][name], run["resampling"][name], listed[name]["scored"])
             if what is not None:
                 return f"runs/{number}/scores/{name}: {what}"
+    for name, wer in (record["transcripts"]["wer"] or {}).items():
+        kinds = [wer[kind] for kind in ("substitutions", "deletions", "insertions")]
+        value = round(wer["errors"] / wer["words"], 6) if wer["words"] else None
+        if sum(kinds) != wer["errors"] or wer["value"] != value:
+            return f"transcripts/wer/{name}: {wer['value']} of {wer['errors']} errors ({kinds}) in {wer['words']} words"
     return None
 
 

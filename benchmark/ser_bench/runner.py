@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,21 +11,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import nn
 
-from ser_bench import prepare, recipes, records, system, tables, trained
+from ser_bench import prepare, recipes, records, system, trained
 from ser_bench.cache import atomic_write
 from ser_bench.errors import PluginError, RecordError, TrainingError
 from ser_bench.host import Plan, host
 from ser_bench.interface import ATTRIBUTES, Recipe, Weights
 from ser_bench.prepare import Corpus, Progress, Storing
-from ser_bench.scoring.partition import match, score_partition
+from ser_bench.result import finish
 from ser_bench.settings import settings_of
 from ser_bench.training.batches import Inputs, batches, length_order
-from ser_bench.training.device import accelerator_for, device_name, peak_memory, precision
+from ser_bench.training.device import accelerator_for, precision
 from ser_bench.training.fit import Position, fit
-from ser_bench.training.predict import predict
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +61,7 @@ def run(
         corpus: a release's folder, or ``demo``.
         depth: transformer layers kept of the audio encoder.
         release: the version the release is claimed to be.
-        transcripts: ``human`` or ``none``; None: what the system needs.
+        transcripts: ``human``, ``none``, or a source that ``ser-bench transcribe`` made; None: what the system needs.
         seeds: each is trained and scored; one that is finished in ``out`` is left as it is.
         strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone.
         weights: as on the command line (``system.parse_weights``).
@@ -162,6 +159,7 @@ def score(
     out: str | Path,
     release: str | None = None,
     transcripts: str | None = None,
+    condition: str = "clean",
     device: str | None = None,
     frames: str = "store",
     frames_dtype: str = "float16",
@@ -169,12 +167,14 @@ def score(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Score a trained run again: on another release, or another transcript source.
+    """Score a trained run again: on another release, another transcript source, or degraded audio.
 
     Args:
         run_folder: what ``run`` left behind; all its finished seeds are scored.
         corpus: a release's folder, or ``demo``.
         out: a new folder for the record and the predictions.
+        transcripts: the source to read; None: the one that the run was trained on.
+        condition: what is done to the audio (``conditions.parse``); an ASR source must have heard it in the same.
 
     Returns:
         ``out``.
@@ -192,13 +192,14 @@ def score(
     opened = prepare.open_corpus(
         corpus,
         release=release,
-        transcripts=transcripts or ("human" if "text" in first.plan.reads else "none"),
+        transcripts=transcripts or (old["transcripts"]["train"] if "text" in first.plan.reads else "none"),
+        condition=condition,
         allow_missing=allow_missing,
         cache=cache,
         progress=progress,
     )
-    if opened.block["labels_sha256"] != old["corpus"]["labels_sha256"]:
-        opened.rows.pop("train", None)  # not scored; on the release of the training its store is there already
+    if opened.block["labels_sha256"] != old["corpus"]["labels_sha256"] or opened.block["condition"] != "clean":
+        opened.rows.pop("train", None)  # not scored; on the audio of the training its store is there already
     prepare.require_texts(first.plan, opened)
     storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
     settings = {
@@ -223,7 +224,7 @@ def score(
             inputs.pop("train", None)  # scored are the others
             result = records.read_json(source / f"seed-{seed}" / "result.json")
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
-            _finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
+            finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
         write_record(target)
     return target
 
@@ -268,7 +269,7 @@ def _run_seed(
     sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
     trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
     del inputs["train"]
-    _finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
+    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
 
 
 def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -294,81 +295,6 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     head.to(accelerator.device)
 
 
-def _finish(
-    folder: Path,
-    seed: int,
-    module: nn.Module,
-    plan: Plan,
-    corpus: Corpus,
-    inputs: Mapping[str, Inputs],
-    accelerator: Accelerator,
-    at: Position,
-    progress: Progress | None,
-) -> None:
-    """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
-    began, audio_seconds = time.monotonic(), 0.0
-    values: dict[str, NDArray[np.float64]] = {}
-    for done, (name, part) in enumerate(inputs.items(), start=1):
-        with accelerator.autocast():
-            values[name] = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device) * 6 + 1
-        audio_seconds += float(part.duration.sum())
-        if progress is not None:
-            progress("predicting", done, len(inputs))
-    took = time.monotonic() - began
-    attributes = plan.recipe.attributes
-    digest = tables.write_predictions(
-        folder / "predictions.parquet", {name: part.utterance for name, part in inputs.items()}, values, attributes
-    )
-    scores, resampling = {}, {}
-    for name in inputs:
-        if name == "test3":  # its labels are withheld: predictions only, in the challenge's form
-            tables.write_challenge(folder / "test3.csv", inputs[name].utterance, values[name], attributes)
-            continue
-        rows = corpus.rows[name]
-        row = match(rows.utterance, inputs[name].utterance)  # each exactly once, whatever happened on the way
-        found = score_partition(values[name][row], rows.labels, rows=rows, attributes=attributes)
-        scores[name], resampling[name] = found.as_dict(), found.resampling
-    total, trainable = system.count(module)
-    rate = at.trained_audio_seconds / at.trained_seconds if at.trained_seconds else None
-    device = accelerator.device
-    result = {
-        "run": {
-            "seed": seed,
-            "best_epoch": at.best_epoch,
-            "epochs": max(at.epoch - 1, 0),
-            "predictions_sha256": digest,
-            "scores": scores,
-            "resampling": resampling,
-            "layer_weights": None,
-        },
-        "size": {"parameters": total, "trainable_parameters": trainable},
-        "transcripts": _texts(inputs, corpus),
-        "left_out": sorted(corpus.rows.keys() - {"train"} - inputs.keys()),
-        "speed": {
-            "device": device_name(device),
-            "train_audio_seconds_per_second": None if rate is None else round(rate, 3),
-            "predict_audio_seconds_per_second": round(audio_seconds / took, 3),
-            "peak_memory_bytes": peak_memory(device),
-        },
-        "environment": records.environment(
-            device_name(device),
-            torch.get_num_threads(),
-            {"torch": torch.__version__, "transformers": _version("transformers")},
-        ),
-    }
-    atomic_write(folder / "result.json", records.canonical(result))
-
-
-def _texts(inputs: Mapping[str, Inputs], corpus: Corpus) -> dict[str, Any]:
-    """Count cut and empty texts over the scored partitions; the WER of human text is none."""
-    truncated = empty = 0
-    for name, part in inputs.items():
-        if part.text is not None:
-            truncated += sum(part.text.truncated(number) for number in range(len(part)))
-            empty += sum(not (text or "").strip() for text in corpus.rows[name].transcript)
-    return {"truncated": truncated, "empty": empty, "wer": None}
-
-
 def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str | None, depth: int | None) -> Plan:
     if plugin is not None and (audio or text or head):
         raise PluginError(
@@ -391,9 +317,3 @@ def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
             f"{folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
             f"{folder / f'seed-{unfinished[0]}'} to start it anew."
         )
-
-
-def _version(distribution: str) -> str:
-    from importlib.metadata import version
-
-    return version(distribution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ class Trained:
             PluginError: the wave is not such an array.
         """
         if ("text" in self.plan.reads) != (text is not None):
-            need = "reads text: give what is said (--text)" if text is None else "reads no text: leave it out (--text)"
+            given = "give what is said (--text), or what hears it (--asr)"
+            need = f"reads text: {given}" if text is None else "reads no text: leave it out (--text, --asr)"
             raise TranscriptError(f"{self.plan.name} {need}.")
         heard = prepare.audio_array(self.module, _checked(wave), self.device) if "audio" in self.plan.reads else None
         read = prepare.text_array(self.module, text)[0] if text is not None else None
@@ -60,6 +62,29 @@ class Trained:
         values = predict(self.module, inputs, batch_size=1, device=self.device)[0] * 6 + 1
         trained = self.plan.recipe.attributes
         return {name: float(v) if name in trained else None for name, v in zip(ATTRIBUTES, values, strict=True)}
+
+
+def pieces(wave: NDArray[np.float32], seconds: float | None) -> list[tuple[float, float, NDArray[np.float32]]]:
+    """Cut a long wave into consecutive pieces, each to be predicted by itself.
+
+    Args:
+        wave: [n] mono 16 kHz.
+        seconds: of a piece; a rest under half of that is left with the piece before it. None: the whole wave.
+
+    Returns:
+        (start, end, samples) of each, in seconds.
+
+    Raises:
+        PluginError: pieces would be shorter than a second.
+    """
+    if seconds is None:
+        return [(0.0, len(wave) / SAMPLE_RATE, wave)]
+    if not 1 <= seconds < float("inf"):
+        raise PluginError(f"--window {seconds:g} was given; expected seconds of a piece, 1 or more.")
+    size = round(seconds * SAMPLE_RATE)
+    count = max(1, (len(wave) + size // 2) // size)
+    edges = [*range(0, count * size, size), len(wave)]
+    return [(a / SAMPLE_RATE, b / SAMPLE_RATE, wave[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def _checked(wave: NDArray[np.float32] | None) -> NDArray[np.float32]:

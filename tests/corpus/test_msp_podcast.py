@@ -11,7 +11,7 @@ import pytest
 
 from ser_bench.corpus import MspPodcast, Release, load, msp_podcast, rows, texts, wavs
 from ser_bench.corpus import release as release_module
-from ser_bench.errors import CorpusError, StoreError
+from ser_bench.errors import CorpusError, StoreError, TranscriptError
 from ser_bench.testing import write_release, write_wav
 
 
@@ -71,8 +71,8 @@ def test_transcripts_none_gives_rows_without_text(tmp_path: Path) -> None:
         load(root)
     assert set(rows(load(root, transcripts="none"), "train").transcript) == {None}
     assert MspPodcast(root, need_transcripts=False).source.rows("train").transcript[0] is None
-    with pytest.raises(CorpusError, match="transcripts is 'whisper-base'; a release has 'human' or 'none'"):
-        load(root, transcripts="whisper-base")  # type: ignore[arg-type]
+    with pytest.raises(TranscriptError, match="there are no transcripts called 'whisper-base'"):
+        load(root, transcripts="whisper-base")
 
 
 def test_a_bad_row_is_a_corpus_error_before_anything_is_built(root: Path) -> None:

@@ -27,7 +27,7 @@ from ser_bench.transcripts.rows import Transcript
 from ser_bench.transcripts.transcribe import transcribe
 
 FILES = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
-NAMES = [f"MSP-PODCAST_{name}.wav" for name in ("0001_0001", "0010_0010", "0003_0043", "0040_0009")]
+NAMES = [f"MSP-PODCAST_{name}.wav" for name in ("0001_0001", "0010_0010", "0003_0043", "0001_0003")]
 LOOPING = [f"MSP-PODCAST_{name}.wav" for name in ("0046_0017", "0043_0015", "0042_0003")]
 """Stand-in utterances whose text repeats itself with a margin of 2 s."""
 
@@ -115,6 +115,7 @@ def test_all_that_makes_a_text_is_in_the_options(folder: Path) -> None:
         "timestamps": False,
         "suppress": "blank, non-speech",
         "tokens_per_second": 8,
+        "most_tokens": 224,
         "loop_compression": 2.4,
         "loop_words": 4,
     }
@@ -206,8 +207,8 @@ def test_a_file_that_is_no_model_is_told(folder: Path, content: bytes) -> None:
     with pytest.raises(TranscriptError) as told:
         recogniser.prepare(np.zeros(16_000, np.float32))
     assert re.fullmatch(
-        rf"{re.escape(str(folder))} cannot be loaded as a CTranslate2 Whisper model \(.+\)\. Fetch it anew, or convert"
-        r" it again with ct2-transformers-converter\.",
+        rf"{re.escape(str(folder))} cannot be loaded as a CTranslate2 Whisper model on this cpu \(.+\)\. Fetch it"
+        r" anew, convert it again with ct2-transformers-converter, or give another --device\.",
         str(told.value),
     )
 
@@ -289,9 +290,18 @@ def test_a_gpu_that_is_not_there_is_refused(folder: Path, monkeypatch: pytest.Mo
         assert str(told.value) == (
             f"device '{device}' was asked for, and CTranslate2 finds {there} GPUs. Give --device cpu, or one of these."
         )
+    types = {"cpu": {"int8", "float32"}, "cuda": {"float16", "float32"}}
+    monkeypatch.setattr(ctranslate2, "get_supported_compute_types", lambda device, number: types[device])
     for device in (None, "cuda", "cuda:1"):
         assert Recogniser.open(folder, device=device).source.options["compute_type"] == "float16"
     assert Recogniser.open(folder, device="cpu").source.options["compute_type"] == "int8"
+    types["cuda"] = {"int8", "float32"}  # an older one
+    with pytest.raises(TranscriptError) as told:
+        Recogniser.open(folder)
+    assert str(told.value) == (
+        "compute type 'float16' is not one that CTranslate2 has on this cuda: float32, int8. Give --compute-type one of"
+        " these."
+    )
 
 
 def test_the_window_is_a_function_of_the_length(folder: Path) -> None:

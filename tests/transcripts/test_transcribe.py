@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -139,6 +140,25 @@ def test_changed_options_are_another_source(corpus: Path, tmp_path: Path) -> Non
         report = run(corpus, tmp_path / "cache", Ear(**options))
         assert report.transcribed == COUNT and report.source != first.source
     assert len(store.sources(tmp_path / "cache")) == 5
+
+
+def test_audio_is_known_by_its_bytes_and_read_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ser_bench.corpus import release as release_module
+
+    wavs(corpus)[sorted(wavs(corpus))[0]].unlink()
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for name, path in wavs(corpus).items()}
+    assert opened(corpus, tmp_path / "cache").audio_digests == digests
+    read: list[str] = []
+    real = release_module._digest
+    monkeypatch.setattr(release_module, "_digest", lambda path: read.append(Path(path).name) or real(path))
+    assert opened(corpus, tmp_path / "cache").audio_digests == digests
+    assert read == []
+    name = sorted(digests)[7]
+    os.utime(wavs(corpus)[name])
+    assert opened(corpus, tmp_path / "cache").audio_digests == digests
+    assert read == [name]
 
 
 def test_another_release_shares_what_has_the_same_audio(corpus: Path, tmp_path: Path) -> None:

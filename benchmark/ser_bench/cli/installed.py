@@ -1,14 +1,11 @@
-"""The commands that show what is installed and what is kept: plugins, cache."""
+"""The commands about what is installed: plugins."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ser_bench.cli.common import command, group, print_json
@@ -31,10 +28,6 @@ def add(commands: Any) -> None:
         help="its size: tiny, or random for full (default: tiny)",
     )
     sub.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    cache = group(commands, "cache", "frames stores and other results that can be made again")
-    command(cache, "list", "list what the cache holds", _cache_list)
-    sub = command(cache, "remove", "remove one frames store", _cache_remove)
-    sub.add_argument("key", metavar="KEY", help="as shown by list")
 
 
 def _plugins_list(arguments: argparse.Namespace) -> int:
@@ -93,36 +86,3 @@ def _plugins_check(arguments: argparse.Namespace) -> int:
             "or declare what cannot be helped, with the measured figure, in its spec's known_failures."
         )
     return 0
-
-
-def _stores(arguments: argparse.Namespace) -> dict[str, Path]:
-    from ser_bench.cache import cache_root
-
-    folder = cache_root(arguments.cache) / "frames"
-    return {path.parent.name: path.parent for path in sorted(folder.glob("*/key.json"))}
-
-
-def _cache_list(arguments: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
-    rows = []
-    for key, folder in _stores(arguments).items():
-        held = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        rows.append(
-            {"key": key, "modality": held["modality"], "complete": (folder / "index.npz").exists(), "bytes": size}
-        )
-    if arguments.json:
-        return print_json({"frames": rows})
-    print(tabulate(rows, headers="keys", intfmt=",") if rows else "the cache holds no frames store")
-    return 0
-
-
-def _cache_remove(arguments: argparse.Namespace) -> int:
-    from ser_bench.errors import StoreError
-
-    stores = _stores(arguments)
-    if arguments.key not in stores:
-        raise StoreError(f"the cache holds no frames store '{arguments.key}'. `ser-bench cache list` shows the keys.")
-    shutil.rmtree(stores[arguments.key])
-    return print_json({"removed": arguments.key}) if arguments.json else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
@@ -17,10 +17,11 @@ import numpy as np
 from ser_bench.cache import cache_root
 from ser_bench.corpus.index import Progress
 from ser_bench.corpus.release import Release
+from ser_bench.corpus.texts import texts_digest
 from ser_bench.errors import CorpusError, StoreError
 from ser_bench.interface import ATTRIBUTES, Rows
+from ser_bench.transcripts import store
 
-Transcripts = Literal["human", "none"]
 _TEXT = datasets.Value("string")
 _NUMBER = datasets.Value("float64")
 _TEXTS = ("utterance", "path", "emotion", "speaker", "gender", "podcast", "transcript")
@@ -42,7 +43,10 @@ class MspPodcastConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     release: str | None = None
     """The claimed version."""
-    transcripts: Transcripts = "human"
+    transcripts: str = "human"
+    """The transcript source: ``human``, ``none``, or an ASR system's with its digest."""
+    condition: str = "clean"
+    """The key of the condition that the ASR system heard the audio in."""
     labels_sha256: str = ""
     label_files_sha256: str = ""
     """Digest of names, sizes and times, which also notices an edited speaker, class or rating."""
@@ -66,9 +70,12 @@ class MspPodcast(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     Args:
         data_dir: the release's folder.
         release: the version that it is claimed to be; None: as the folder's name tells.
-        transcripts: ``human``, or ``none`` for rows without text (a release without transcripts needs this).
-        need_transcripts: with ``human``, refuse a release in which labelled utterances have no transcript; False gives
-            null for them, for a system that reads none.
+        transcripts: ``human``; ``none`` for rows without text (a release without transcripts needs this); or a source
+            that ``ser-bench transcribe`` made: ``NAME@DIGEST``, or ``NAME`` alone where only one such source exists.
+        condition: key of the condition (``Condition.key``) in which the ASR system heard the audio; ``path`` leads to
+            the audio as it is on disk all the same.
+        need_transcripts: refuse a release in which labelled utterances have no transcript; False gives null for them,
+            for a system that reads none.
         allow_missing_audio: keep listed utterances without audio (NaN duration) instead of refusing the release.
         cache: root of the cache; None: ``cache_root()``.
         progress: called with (what, done, total) while many files are read.
@@ -76,6 +83,7 @@ class MspPodcast(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     Raises:
         CorpusError: there is no release in the folder, or it has faults that would make a run wrong. All rows are
             checked here, so that building cannot meet a bad one.
+        TranscriptError: there is no such transcript source, or it lacks utterances of this release.
     """
 
     VERSION = datasets.Version("1.0.0")
@@ -87,27 +95,47 @@ class MspPodcast(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         data_dir: str | Path,
         *,
         release: str | None = None,
-        transcripts: Transcripts = "human",
+        transcripts: str = "human",
+        condition: str = "clean",
         need_transcripts: bool = True,
         allow_missing_audio: bool = False,
         cache: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if transcripts not in ("human", "none"):
-            raise CorpusError(f"transcripts is {transcripts!r}; a release has 'human' or 'none'. Give one of these.")
-        human = transcripts == "human"
         self.source = source = Release.open(Path(data_dir), version=release, cache=cache, progress=progress)
+        human = transcripts == "human"
         source.require_sound(allow_missing_audio=allow_missing_audio, need_transcripts=human and need_transcripts)
+        self.transcripts = transcripts
+        """The source, by its full name."""
+        self._texts: dict[str, str] | None = None if human else {}
+        if transcripts not in ("human", "none"):
+            root = cache_root(cache)
+            self.transcripts = store.resolve(transcripts, root).label
+            wanted = source.audio_digests
+            found = store.texts(root, self.transcripts, condition, wanted, corpus=str(data_dir))
+            if need_transcripts:
+                partition = dict(zip(source.labels.utterance, source.labels.partition, strict=True))
+                labelled = {u: digest for u, digest in wanted.items() if partition[u] != "test3"}
+                store.require(root, self.transcripts, condition, labelled, corpus=str(data_dir))
+            self._texts = {utterance: transcript.text for utterance, transcript in found.items()}
         super().__init__(
             cache_dir=str(cache_root(cache) / "datasets"),
             data_dir=str(source.root),
             release=source.version,
-            transcripts=transcripts,
+            transcripts=self.transcripts,
+            condition="clean" if transcripts in ("human", "none") else condition,
             labels_sha256=source.labels_sha256,
             label_files_sha256=source.label_files_sha256,
-            transcripts_sha256=source.transcripts_sha256 if human else "",
+            transcripts_sha256=self.transcripts_sha256 or "",
             audio_sha256=source.audio_sha256,
         )
+
+    @property
+    def transcripts_sha256(self) -> str | None:
+        """Digest of sorted (utterance, transcript) of the source; None for ``none``."""
+        if self._texts is None:
+            return self.source.transcripts_sha256
+        return texts_digest(self._texts) if self._texts else None
 
     def download_and_prepare(self, *args: Any, **options: Any) -> None:
         """Write the Arrow files, as the base class does, unless they are there.
@@ -134,7 +162,7 @@ class MspPodcast(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return [datasets.SplitGenerator(name=name, gen_kwargs={"partition": name}) for name in self.source.partitions]
 
     def _generate_examples(self, partition: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        part = self.source.rows(partition, transcripts=self.config.transcripts == "human")
+        part = self.source.rows(partition, texts=self._texts)
         raters = self.source.raters
         for i, utterance in enumerate(part.utterance):
             said = raters[utterance]
@@ -149,7 +177,8 @@ def load(
     data_dir: str | Path,
     *,
     release: str | None = None,
-    transcripts: Transcripts = "human",
+    transcripts: str = "human",
+    condition: str = "clean",
     allow_missing_audio: bool = False,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -160,13 +189,14 @@ def load(
         data_dir: this and the others as ``MspPodcast`` has them.
 
     Raises:
-        CorpusError: as ``MspPodcast``.
+        CorpusError, TranscriptError: as ``MspPodcast``.
         StoreError: the cache cannot be written.
     """
     builder = MspPodcast(
         data_dir,
         release=release,
         transcripts=transcripts,
+        condition=condition,
         allow_missing_audio=allow_missing_audio,
         cache=cache,
         progress=progress,

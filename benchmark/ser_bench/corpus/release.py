@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ser_bench.corpus.index import Progress, refresh
 from ser_bench.corpus.labels import Labels
 from ser_bench.corpus.layout import Files, Layout, find_layout, list_files
 from ser_bench.corpus.raters import Raters, read_raters
-from ser_bench.corpus.texts import Transcript, read_transcript
+from ser_bench.corpus.texts import Transcript, read_transcript, texts_digest
 from ser_bench.corpus.wavs import Header, read_header
 from ser_bench.errors import CorpusError
 from ser_bench.interface import PARTITIONS, SAMPLE_RATE, Rows
@@ -136,6 +137,26 @@ class Release:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @cached_property
+    def audio_digests(self) -> dict[str, str]:
+        """First 32 hex digits of the SHA-256 of each wav file's bytes, by utterance; from the cache where unchanged.
+
+        Utterances without audio are left out.
+
+        Raises:
+            CorpusError: a file cannot be read.
+        """
+        files = {name: self._wavs[name] for name in self.labels.utterance if name in self._wavs}
+        store = self._store.with_suffix(".audio-1.json")
+        found, causes = refresh(store, files, _digest, what="audio digests", progress=self._progress)
+        if causes:
+            first = min(causes)
+            raise CorpusError(
+                f"{len(causes):,} of {len(files):,} wav files of {self.root} cannot be read (first: {first},"
+                f" {causes[first]}). Restore them from the release."
+            )
+        return {name: str(digest) for name, (digest,) in found.items()}
+
+    @cached_property
     def transcripts(self) -> dict[str, str]:
         """Human transcripts by utterance, each in one line; from the cache where unchanged."""
         return {name: transcript.text for name, transcript in self._transcripts[0].items()}
@@ -143,8 +164,7 @@ class Release:
     @cached_property
     def transcripts_sha256(self) -> str:
         """Digest of sorted (utterance, transcript)."""
-        lines = (f"{name}\t{text}\n" for name, text in sorted(self.transcripts.items()))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return texts_digest(self.transcripts)
 
     @cached_property
     def label_files_sha256(self) -> str:
@@ -157,10 +177,14 @@ class Release:
         """What each rater said; none in a release without a per-rater table."""
         return read_raters(self._layout, self.labels.utterance, self._rater_faults)
 
-    def rows(self, partition: str, *, transcripts: bool = True) -> Rows:
+    def rows(self, partition: str, *, texts: Mapping[str, str] | None = None) -> Rows:
         """Return one partition, in sorted utterance order.
 
         An utterance without sound audio has the duration NaN, and the path at which it should be.
+
+        Args:
+            partition: one that it has.
+            texts: transcripts by utterance; None: the human ones.
 
         Raises:
             CorpusError: the release does not have that partition.
@@ -171,7 +195,7 @@ class Release:
         table = self.labels
         chosen = [i for i, name in enumerate(table.partition) if name == partition]
         names = [table.utterance[i] for i in chosen]
-        texts = self.transcripts if transcripts else {}
+        texts = self.transcripts if texts is None else texts
         return Rows(
             partition=partition,
             utterance=names,
@@ -281,3 +305,28 @@ class Release:
     def _durations(self, names: list[str]) -> NDArray[np.float64]:
         absent = Header(0, 0, 0, "audio-missing")
         return np.array([self.headers.get(name, absent).seconds for name in names], dtype=np.float64)
+
+
+def with_audio(rows: Rows) -> Rows:
+    """Return the utterances that have sound audio.
+
+    Raises:
+        CorpusError: none has.
+    """
+    kept = np.flatnonzero(~np.isnan(rows.duration))
+    if len(kept) == len(rows):
+        return rows
+    if not len(kept):
+        raise CorpusError(f"no utterance of {rows.partition} has audio. Restore the wav files.")
+
+    def only(column: Any) -> Any:
+        return column[kept] if isinstance(column, np.ndarray) else [column[int(n)] for n in kept]
+
+    return Rows(
+        partition=rows.partition, **{name: only(value) for name, value in vars(rows).items() if name != "partition"}
+    )
+
+
+def _digest(path: str) -> tuple[str]:
+    with open(path, "rb") as file:  # noqa: PTH123 - as for headers
+        return (hashlib.file_digest(file, "sha256").hexdigest()[:32],)

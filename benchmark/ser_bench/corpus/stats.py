@@ -144,7 +144,7 @@ class Stats:
 
 def stats(release: Release) -> Stats:
     """Describe a release, and audit the claim that test2's podcasts occur nowhere else."""
-    rows = {name: release.rows(name, transcripts=False) for name in release.partitions}
+    rows = {name: release.rows(name, texts={}) for name in release.partitions}
     podcasts = {name: Counter(p for p in part.podcast if p) for name, part in rows.items()}
     speakers = {name: Counter(s for s in part.speaker if s != UNKNOWN) for name, part in rows.items()}
     overlaps = [

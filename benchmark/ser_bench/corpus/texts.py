@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,3 +39,9 @@ def read_transcript(path: str) -> Transcript:
     text, latin1 = decode(Path(path).read_bytes())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return Transcript(" ".join(lines), latin1, len(lines))
+
+
+def texts_digest(texts: Mapping[str, str]) -> str:
+    """Return the SHA-256 of sorted (utterance, transcript)."""
+    lines = (f"{name}\t{text}\n" for name, text in sorted(texts.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -87,7 +87,7 @@ def score_partition(
     *,
     rows: Rows,
     attributes: Sequence[str] = ATTRIBUTES,
-    wer: Sequence[float] | None = None,
+    wer: ArrayLike | None = None,
 ) -> PartitionScore:
     """Score one seed's predictions of one partition.
 

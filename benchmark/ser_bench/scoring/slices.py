@@ -18,7 +18,7 @@ from ser_bench.scoring.ccc import concordance
 from ser_bench.scoring.resampling import coarsen
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from ser_bench.interface import Rows
 
@@ -38,7 +38,7 @@ Columns = Mapping[str, tuple["NDArray[np.float64]", "NDArray[np.float64]"]]
 """Prediction [n] and label [n] on 1..7, by attribute."""
 
 
-def slices(columns: Columns, rows: Rows, *, wer: Sequence[float] | None = None) -> dict[str, Any]:
+def slices(columns: Columns, rows: Rows, *, wer: ArrayLike | None = None) -> dict[str, Any]:
     """Score parts of a partition: by gender, emotion class, duration and WER, and the spread over speakers.
 
     Args:

@@ -112,7 +112,7 @@ class Recogniser:
             TranscriptError: there is no such model, device or setting, or the hub cannot be reached.
         """
         kind, number = _device(device)
-        options = _options(window, beam, _compute_type(compute_type, kind))
+        options = _options(window, beam, _compute_type(compute_type, kind, number))
         model = find_model(asr)
         source = Source(
             name=safe_name(model.asr) if name is None else name,
@@ -220,8 +220,8 @@ class _Engine:
             self._suppressed = list(get_suppressed_tokens(self._tokenizer, [-1]))
         except Exception as cause:  # CTranslate2 and tokenizers raise whatever their readers meet
             raise TranscriptError(
-                f"{folder} cannot be loaded as a CTranslate2 Whisper model ({first_line(cause)}). Fetch it anew, or"
-                " convert it again with ct2-transformers-converter."
+                f"{folder} cannot be loaded as a CTranslate2 Whisper model on this {device} ({first_line(cause)})."
+                " Fetch it anew, convert it again with ct2-transformers-converter, or give another --device."
             ) from cause
         self._storage = ctranslate2.StorageView.from_array
         self._mel = FeatureExtractor(feature_size=self._model.n_mels)
@@ -291,7 +291,9 @@ class _Engine:
 def cores() -> int:
     """Return how many threads may compute: ``$OMP_NUM_THREADS``, else the processors that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def most_tokens(window: int) -> int:
@@ -342,18 +344,18 @@ def _device(asked: str | None) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
-def _compute_type(asked: str | None, device: str) -> str:
+def _compute_type(asked: str | None, device: str, number: int) -> str:
+    """Return what is computed in."""
     import ctranslate2
 
-    if asked is None:
-        return "int8" if device == "cpu" else "float16"
-    supported = sorted(ctranslate2.get_supported_compute_types(device))
-    if asked not in supported:
+    chosen = asked or {"cpu": "int8", "cuda": "float16"}[device]
+    supported = sorted(ctranslate2.get_supported_compute_types(device, number))
+    if chosen not in supported:
         raise TranscriptError(
-            f"compute type '{asked}' is not one that CTranslate2 has on this {device}: {', '.join(supported)}. Give"
+            f"compute type '{chosen}' is not one that CTranslate2 has on this {device}: {', '.join(supported)}. Give"
             " --compute-type one of these."
         )
-    return asked
+    return chosen
 
 
 def _options(window: str | float, beam: int, compute_type: str) -> dict[str, Any]:
@@ -386,6 +388,7 @@ def _options(window: str | float, beam: int, compute_type: str) -> dict[str, Any
         "timestamps": False,
         "suppress": "blank, non-speech",
         "tokens_per_second": TOKENS_PER_SECOND,
+        "most_tokens": MOST_TOKENS,
         "loop_compression": LOOP_COMPRESSION,
         "loop_words": LOOP_WORDS,
     }
