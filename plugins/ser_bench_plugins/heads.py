@@ -1,6 +1,11 @@
-"""Fusion heads on pooled vectors."""
+"""Fusion heads on pooled vectors.
+
+Letters: b utterances in a batch, n train rows, p width of a pooled vector, L states of an encoder (its depth + 1).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +79,66 @@ class Linear(nn.Module):
         standard = (_joined(audio, text) - self.mean) / self.scale
         predicted: Tensor = self.layer(self.dropout(standard))
         return predicted
+
+
+class Gated(nn.Module):
+    """A gated multimodal unit: for every dimension of a common space, a learned share of audio and the rest of text.
+
+    h_a = tanh(W_a a), h_t = tanh(W_t t), z = sigmoid(W_z [a, t]), h = z h_a + (1 - z) h_t (Arevalo et al. 2017, Gated
+    Multimodal Units, arXiv:1702.01992, bimodal case; the biases are ours, and so is the common width: the audio
+    vector's, as in ``Concat``). One modality alone has no gate: h is its projection.
+    """
+
+    def __init__(self, audio: int | None, text: int | None, *, dropout: float) -> None:
+        super().__init__()
+        widths = {name: width for name, width in (("audio", audio), ("text", text)) if width is not None}
+        common = next(iter(widths.values()))
+        self.projections = nn.ModuleDict({name: nn.Linear(width, common) for name, width in widths.items()})
+        self.gate = nn.Linear(sum(widths.values()), common) if len(widths) == 2 else None
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(common, 3)
+
+    def forward(self, audio: Tensor | None, text: Tensor | None) -> Tensor:
+        """Predict [b, 3] from [b, p] vectors."""
+        vectors = {name: self.dropout(v) for name, v in (("audio", audio), ("text", text)) if v is not None}
+        hidden = [torch.tanh(self.projections[name](vector)) for name, vector in vectors.items()]  # [b, common] each
+        mixed = hidden[0]
+        if self.gate is not None:
+            share = torch.sigmoid(self.gate(_joined(vectors["audio"], vectors["text"])))
+            mixed = share * hidden[0] + (1 - share) * hidden[1]
+        predicted: Tensor = self.output(self.dropout(mixed))
+        return predicted
+
+
+class WeightedLayers(nn.Module):
+    """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
+
+    The weights are a softmax over one number a state, equal at the start; they are what the paper's Figure 2 plots
+    (§4.2). The paper sums the layers before it pools them. Here each is pooled first, so that a frozen encoder leaves L
+    vectors an utterance and not L sequences: the same thing for averages, another for the maxima in ``mean_max``.
+    """
+
+    def __init__(self, audio: int | None, text: int | None, *, dropout: float, states: Mapping[str, int]) -> None:
+        """Take, beside the widths, L of each modality that is read (``audio``, ``text``)."""
+        super().__init__()
+        self.scores = nn.ParameterDict({name: nn.Parameter(torch.zeros(count)) for name, count in states.items()})
+        self.regressor = Concat(audio, text, dropout=dropout)
+
+    def layer_weights(self) -> dict[str, list[float]]:
+        """Return each modality's L weights, input of the first transformer layer first; they sum to 1."""
+        return {name: torch.softmax(score.detach().double(), 0).tolist() for name, score in self.scores.items()}
+
+    def forward(self, audio: Tensor | None, text: Tensor | None) -> Tensor:
+        """Predict [b, 3] from [b, L, p] vectors."""
+        predicted: Tensor = self.regressor(self._mixed("audio", audio), self._mixed("text", text))
+        return predicted
+
+    def _mixed(self, modality: str, vectors: Tensor | None) -> Tensor | None:
+        """Return the weighted sum, [b, p]."""
+        if vectors is None:
+            return None
+        weights = torch.softmax(self.scores[modality], 0)[:, None]  # [L, 1]
+        return (weights * vectors).sum(1)
 
 
 def _joined(audio: Tensor | None, text: Tensor | None) -> Tensor:

@@ -35,6 +35,24 @@ _DISTILHUBERT = Source(
     reference="Chang et al. 2022, DistilHuBERT, arXiv:2110.01900",
     trained_on=("LibriSpeech 960 h",),
 )
+_HUBERT_BASE = Source(
+    repo="facebook/hubert-base-ls960",
+    licence="Apache-2.0",
+    reference="Hsu et al. 2021, HuBERT, arXiv:2106.07447",
+    trained_on=("LibriSpeech 960 h",),
+)
+_W2V2_L_ROBUST = Source(
+    repo="facebook/wav2vec2-large-robust",
+    licence="Apache-2.0",
+    reference="Hsu et al. 2021, Robust wav2vec 2.0, arXiv:2104.01027; cut as by Wagner et al. 2022, arXiv:2203.07378",
+    trained_on=("Libri-Light 60,000 h", "Common Voice", "Switchboard", "Fisher"),
+)
+_WAVLM_BASE_PLUS = Source(
+    repo="microsoft/wavlm-base-plus",
+    licence="CC-BY-SA-3.0",
+    reference="Chen et al. 2022, WavLM, arXiv:2110.13900",
+    trained_on=("Libri-Light 60,000 h", "GigaSpeech 10,000 h", "VoxPopuli 24,000 h"),
+)
 _WHISPER_BASE = Source(
     repo="openai/whisper-base",
     licence="Apache-2.0",
@@ -52,6 +70,12 @@ _MINILM = Source(
     licence="Apache-2.0",
     reference="Wang et al. 2020, MiniLM, arXiv:2002.10957; Reimers & Gurevych 2019, arXiv:1908.10084",
     trained_on=("1 billion English sentence pairs (model card)",),
+)
+_BERT_BASE = Source(
+    repo="google-bert/bert-base-uncased",
+    licence="Apache-2.0",
+    reference="Devlin et al. 2019, BERT, arXiv:1810.04805",
+    trained_on=("English Wikipedia", "BooksCorpus"),
 )
 
 # Small and from scratch: rates and patience were chosen on the demo release's development partition.
@@ -77,7 +101,31 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
         dim=768,
         depth=2,
         source=_DISTILHUBERT,
-        build=_build("hubert", "build", configuration="distilhubert", source=_DISTILHUBERT),
+        build=_build("speech", "build", configuration="distilhubert", source=_DISTILHUBERT),
+    )
+    yield AudioEncoderSpec(
+        name="hubert_base",
+        summary="HuBERT base",
+        dim=768,
+        depth=12,
+        source=_HUBERT_BASE,
+        build=_build("speech", "build", configuration="hubert_base", source=_HUBERT_BASE),
+    )
+    yield AudioEncoderSpec(
+        name="w2v2_l_robust_p",
+        summary="wav2vec 2.0 large robust, pruned to the first 12 of its 24 layers",
+        dim=1024,
+        depth=12,
+        source=_W2V2_L_ROBUST,
+        build=_build("speech", "build", configuration="w2v2_l_robust_p", source=_W2V2_L_ROBUST),
+    )
+    yield AudioEncoderSpec(
+        name="wavlm_base_plus",
+        summary="WavLM base+",
+        dim=768,
+        depth=12,
+        source=_WAVLM_BASE_PLUS,
+        build=_build("speech", "build", configuration="wavlm_base_plus", source=_WAVLM_BASE_PLUS),
     )
     yield AudioEncoderSpec(
         name="whisper_base",
@@ -115,6 +163,14 @@ def ser_bench_text_encoders() -> Iterator[TextEncoderSpec]:
         source=_MINILM,
         build=_build("bert", "build", configuration="minilm", source=_MINILM),
     )
+    yield TextEncoderSpec(
+        name="bert_base",
+        summary="BERT base, uncased, 12 layers of width 768",
+        dim=768,
+        depth=12,
+        source=_BERT_BASE,
+        build=_build("bert", "build", configuration="bert_base", source=_BERT_BASE),
+    )
 
 
 @hookimpl
@@ -131,6 +187,29 @@ def ser_bench_fusion_heads() -> Iterator[FusionHeadSpec]:
         summary="One linear layer on mean and standard deviation over time, started from the ridge solution",
         pooling="mean_std",
         build=_build("heads", "Linear"),
+    )
+    yield FusionHeadSpec(
+        name="gated",
+        summary="Gated multimodal unit: a learned share of audio and text for every dimension",
+        pooling="mean_max",
+        build=_build("heads", "Gated"),
+    )
+    yield FusionHeadSpec(
+        name="weighted_layers",
+        summary="Softmax-weighted sum of all layers' pooled vectors (the weights go into the record), then as concat",
+        pooling="mean_max",
+        layers=True,
+        build=_build("heads", "WeightedLayers"),
+    )
+    yield FusionHeadSpec(
+        name="attentive_pool",
+        summary="Attention-weighted mean and standard deviation over time, then as concat",
+        build=_build("sequence_heads", "AttentivePool"),
+    )
+    yield FusionHeadSpec(
+        name="cross_attention",
+        summary="Audio attends to text and text to audio, both pooled, then as concat",
+        build=_build("sequence_heads", "CrossAttention"),
     )
 
 
@@ -174,6 +253,32 @@ def ser_bench_systems() -> Iterator[SystemSpec | WholeSystemSpec]:
         head="linear",
         depth=2,
         recipe=_SMALL_CORPUS,
+    )
+    yield SystemSpec(
+        name="w2v2_l_robust_p",
+        summary="The paper's large audio system, pruned",
+        audio="w2v2_l_robust_p",
+        head="concat",
+    )
+    yield SystemSpec(
+        name="w2v2_l_robust_p_tinybert",
+        summary="The paper's large audio-text system, pruned",
+        audio="w2v2_l_robust_p",
+        text="tinybert",
+        head="concat",
+    )
+    yield SystemSpec(
+        name="hubert_base",
+        summary="The paper's base audio system",
+        audio="hubert_base",
+        head="concat",
+    )
+    yield SystemSpec(
+        name="hubert_base_tinybert",
+        summary="The paper's base audio-text system",
+        audio="hubert_base",
+        text="tinybert",
+        head="concat",
     )
     yield SystemSpec(
         name="distilhubert",

@@ -39,7 +39,8 @@ class LogMel(nn.Module):
         super().__init__()
         self.dim, self.depth = dim, depth
         self.regularisation = regularisation
-        filters = melscale_fbanks(WINDOW // 2 + 1, 50.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE)
+        with torch.device("cpu"):  # torchaudio looks at the values, which the meta device has not
+            filters = melscale_fbanks(WINDOW // 2 + 1, 50.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.projection = nn.Linear(MELS, dim)

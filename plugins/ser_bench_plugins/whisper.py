@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import WhisperConfig, WhisperFeatureExtractor
+from transformers import WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -14,43 +14,31 @@ from ser_bench.errors import PluginError
 from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
 from ser_bench_plugins.masking import mask_spans
-from ser_bench_plugins.pretrained import kept_layers, make, shipped
-
-_TINY = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 
 def build(
     weights: Weights, *, depth: int | None = None, regularisation: Regularisation, configuration: str, source: Source
 ) -> Whisper:
     """Build the encoder of a shipped configuration."""
-    settings = shipped(configuration)
-    full = dict(settings)
-    if weights == "tiny":
-        settings |= _TINY
-    layers = kept_layers(depth, settings["encoder_layers"], configuration)
-    dropouts = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), regularisation.dropout)
-    config = WhisperConfig(**(settings | {"encoder_layers": layers} | dropouts))
-    model = make(
-        WhisperEncoder,
-        config,
-        weights,
-        source=source,
-        must_match={
-            k: full[k]
-            for k in (
-                "model_type",
-                "d_model",
-                "encoder_layers",
-                "encoder_attention_heads",
-                "encoder_ffn_dim",
-                "num_mel_bins",
-            )
-        },
-        unused=("layers.", "decoder.", "model.decoder.", "proj_out"),
-        # A full checkpoint, such as the hub's, holds the decoder too and its encoder under "model.encoder.".
-        key_mapping={r"^(model\.)?encoder\.": ""},
-    )
-    return Whisper(model, regularisation, cut=layers < settings["encoder_layers"])
+    settings, checkpoint = shipped(configuration), located(weights, source)
+    return assemble(settings, weights, checkpoint, name=configuration, depth=depth, regularisation=regularisation)
+
+
+def assemble(
+    settings: dict[str, Any],
+    weights: Weights,
+    checkpoint: Checkpoint | None,
+    *,
+    name: str,
+    depth: int | None,
+    regularisation: Regularisation,
+) -> Whisper:
+    """Build the encoder of a full configuration."""
+    family = FAMILIES[settings["model_type"]]
+    model = make(family, settings, weights, checkpoint, name=name, depth=depth, regularisation=regularisation)
+    whole = family.tiny[family.depth] if weights == "tiny" else settings[family.depth]
+    return Whisper(model, regularisation, cut=model.config.encoder_layers < whole)
 
 
 class Whisper(nn.Module):
@@ -117,3 +105,18 @@ class Whisper(nn.Module):
             states.append(hidden)
         states[-1] = self.norm(hidden)
         return Encoded(states[-1], lengths, tuple(states) if layers else None)
+
+
+FAMILIES = {
+    "whisper": Family(
+        model=WhisperEncoder,
+        module=Whisper,
+        stack="layers",
+        depth="encoder_layers",
+        tiny={"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64},
+        dropouts=("dropout", "attention_dropout", "activation_dropout"),
+        heads=("decoder.", "proj_out.", "projector.", "classifier.", "layer_weights"),
+        # A full checkpoint, such as the hub's, holds the decoder too and its encoder under "model.encoder.".
+        key_mapping={r"^(model\.)?encoder\.": ""},
+    )
+}

@@ -18,12 +18,17 @@ from ser_bench.training.predict import forward, predict
 
 SYSTEMS = [offer.spec.name for offer in host().usable("system")]
 SECONDS = [0.4, 12.0, 0.9, 1.3, 5.2, 0.5, 2.2, 0.7, 3.1, 1.7, 0.4, 1.1, 0.6, 2.6, 0.8, 4.0]
+TEXTS = ["", "_tinybert"]
 SAID = ["", "Yes.", "I really do not know about that one, and I never will.", "oh [laughter] well " * 30]
 
 
+# The larger encoders are checked at full size one by one, in test_speech.py and test_whisper.py.
+AT_FULL_SIZE = ["mean_only", "logmel", "logmel_words", "whisper_base_minilm", "distilhubert_tinybert"]
+
+
 def test_there_is_something_to_check() -> None:
-    ours = {"mean_only", "logmel", "logmel_words", "whisper_base", "whisper_base_minilm", "distilhubert"}
-    assert {*ours, "distilhubert_tinybert"} <= set(SYSTEMS)
+    papers = {f"{audio}{text}" for audio in ("distilhubert", "hubert_base", "w2v2_l_robust_p") for text in TEXTS}
+    assert {*AT_FULL_SIZE, *papers, "whisper_base"} <= set(SYSTEMS)
 
 
 def built(name: str, weights: dict[str, Any]) -> tuple[torch.nn.Module, Inputs]:
@@ -90,8 +95,13 @@ def check(module: torch.nn.Module, inputs: Inputs) -> None:
         assert alone.std(0).min() > 1e-3  # they could be told apart
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_small(name: str) -> None:
+    check(*built(name, dict.fromkeys(host().plan(name).parts, "tiny")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT_FULL_SIZE)
 def test_at_full_size_with_random_weights(name: str) -> None:
     check(*built(name, {}))
 
