@@ -7,18 +7,18 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from testing.strangers import Install, installer
 
 from ser_bench import interface, system
 from ser_bench.errors import PluginError
 from ser_bench.host import Host
 from ser_bench.interface import FusionHeadSpec, Recipe, SystemSpec
-
-Install = Callable[..., None]
 
 HEAD = """
 from ser_bench.interface import FusionHeadSpec, SystemSpec, hookimpl
@@ -32,29 +32,7 @@ def ser_bench_fusion_heads():
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Give a function that writes a distribution with one module and one entry point onto ``sys.path``."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    before = set(sys.modules)
-
-    def write(
-        module: str, code: str, *, distribution: str | None = None, target: str | None = None, entry: bool = True
-    ) -> None:
-        (site / f"{module}.py").write_text(textwrap.dedent(code))
-        if not entry:
-            return
-        name = distribution or module.replace("_", "-")
-        info = site / f"{name.replace('-', '_')}-1.5.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
-        line = f"{module} = {target or module}\n"
-        points = info / "entry_points.txt"
-        points.write_text((points.read_text() if points.exists() else "[ser_bench]\n") + line)
-
-    yield write
-    for loaded in set(sys.modules) - before:
-        if str(getattr(sys.modules[loaded], "__file__", "")).startswith(str(site)):
-            del sys.modules[loaded]
+    yield from installer(tmp_path, monkeypatch)
 
 
 def cause_of_the_only_failure(host: Host) -> str:
@@ -69,6 +47,8 @@ def test_a_strangers_plugin_comes_in_beside_the_built_in_ones(install: Install) 
     offer = host.get("head", "strange")
     assert (offer.distribution, offer.version) == ("stranger", "1.5")
     assert str(offer) == "head:strange (stranger 1.5)"
+    assert offer.entry_point == "stranger"
+    assert host.get("head", "concat").entry_point == "ser_bench_plugins.hooks"
     assert host.get("system", "distilhubert_tinybert").distribution == "ser-bench"
 
 
@@ -382,3 +362,178 @@ def test_a_name_is_unique_within_its_kind_alone() -> None:
     assert [host.get(kind, "distilhubert").spec.kind for kind in ("audio", "system")] == ["audio", "system"]
     with pytest.raises(PluginError, match=r"^text plugin 'distilhubert' is not installed\."):
         host.get("text", "distilhubert")
+
+
+# --- any kind by one word ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("audio:distilhubert", "audio:distilhubert"),
+        ("system:distilhubert", "system:distilhubert"),
+        ("concat", "head:concat"),
+        ("mean_only", "system:mean_only"),
+    ],
+)
+def test_a_word_finds_a_plugin(word: str, found: str) -> None:
+    assert str(Host.discover().find(word)).startswith(f"{found} (ser-bench ")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "distilhubert",
+            r"^'distilhubert' is the name of 2 plugins\. Say which: audio:distilhubert or system:distilhubert\.$",
+        ),
+        ("aduio:distilhubert", r"^plugin 'aduio:distilhubert' is not installed\. Did you mean audio:distilhubert\? "),
+        (
+            "distilhubbert",
+            r"^plugin 'distilhubbert' is not installed\. Did you mean audio:distilhubert or system:distilhubert\? ",
+        ),
+        ("text:wrods", r"^text plugin 'wrods' is not installed\. Did you mean 'words'\? "),
+        (
+            "qqqq",
+            r"^plugin 'qqqq' is not installed\. `ser-bench plugins list` shows all \d+; name one as KIND:NAME, KIND "
+            r"being audio, text, head, system\.$",
+        ),
+    ],
+)
+def test_a_word_that_finds_none_or_several(word: str, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        Host.discover().find(word)
+
+
+def test_a_word_that_finds_none_tells_what_is_broken(install: Install) -> None:
+    install("broken", "raise RuntimeError('the disk ate it')")
+    with pytest.raises(PluginError) as told:
+        Host.discover().find("broken_system")
+    assert str(told.value).splitlines()[1:] == [
+        "  plugin 'broken' of broken 1.5 is not usable: RuntimeError: the disk ate it"
+    ]
+
+
+# --- declared failures ---------------------------------------------------------------------------------------------
+
+
+def test_a_system_declares_what_its_parts_declare(install: Install) -> None:
+    install(
+        "honest",
+        """
+        from ser_bench.interface import AudioEncoderSpec, FusionHeadSpec, SystemSpec, hookimpl
+
+        @hookimpl
+        def ser_bench_audio_encoders():
+            yield AudioEncoderSpec(
+                name="stacked", summary="One", dim=8, depth=1, build=None, known_failures={"padding": "2.7 at 12 s"}
+            )
+
+        @hookimpl
+        def ser_bench_fusion_heads():
+            yield FusionHeadSpec(name="plain", summary="A head", build=None, known_failures={"bfloat16": "0.3"})
+
+        @hookimpl
+        def ser_bench_systems():
+            yield SystemSpec(
+                name="both", summary="Two", audio="stacked", head="plain", known_failures={"bfloat16": "0.4 of a CCC"}
+            )
+        """,
+    )
+    host = Host.discover()
+    assert host.failures == []
+    assert host.known_failures(host.get("audio", "stacked")) == {"padding": "2.7 at 12 s"}
+    # The system's own words stand before its parts'.
+    assert host.known_failures(host.get("system", "both")) == {
+        "padding": "audio:stacked: 2.7 at 12 s",
+        "bfloat16": "0.4 of a CCC",
+    }
+    assert host.known_failures(host.get("system", "mean_only")) == {}
+
+
+@pytest.mark.parametrize("known", [{"padding": ""}, {"padding": 3}, {3: "why"}, ["padding"], "padding"])
+def test_a_declaration_needs_a_check_and_a_reason(known: object) -> None:
+    with pytest.raises(
+        PluginError, match=r"^head:mine declares known_failures .*; expected the name of a contract check"
+    ):
+        FusionHeadSpec(name="mine", summary="A head", build=print, known_failures=known)  # type: ignore[arg-type]
+
+
+def test_specs_with_declarations_can_be_keys() -> None:
+    one, other = (
+        FusionHeadSpec(name="mine", summary="A head", build=print, known_failures={"order": why}) for why in ("a", "b")
+    )
+    assert one != other
+    assert len({one: 1, other: 2}) == 2
+
+
+# --- one broken plugin among others ----------------------------------------------------------------------------------
+
+FAULTY = """
+from ser_bench.interface import FusionHeadSpec, SystemSpec, hookimpl
+
+def build(fault):
+    def build(audio, text, *, dropout):
+        import torch
+
+        class Head(torch.nn.Linear):
+            def __init__(self):
+                if fault == "build":
+                    raise ValueError("by design")
+                super().__init__(audio, 3)
+
+            def fit(self, audio, text, labels):
+                if fault == "fit":
+                    raise ValueError("by design")
+
+            def forward(self, audio, text):
+                if fault == "forward":
+                    raise ValueError("by design")
+                return super().forward(audio)[:, : 2 if fault == "shape" else 3]
+
+        return Head()
+
+    return build
+
+@hookimpl
+def ser_bench_fusion_heads():
+    for fault in ("build", "fit", "forward", "shape"):
+        yield FusionHeadSpec(name=fault, summary="A head", pooling="mean", build=build(fault))
+
+@hookimpl
+def ser_bench_systems():
+    for fault in ("build", "fit", "forward", "shape"):
+        yield SystemSpec(name="fails_in_" + fault, summary="A system", audio="logmel", head=fault)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            "build",
+            r"^head:build \(faulty 1\.5\) failed to build: ValueError: by design\. Correct the plugin; --debug shows",
+        ),
+        ("fit", r"^head:fit \(faulty 1\.5\) failed in fit: ValueError: by design\. Correct the plugin;"),
+        ("forward", r"^head:forward \(faulty 1\.5\) failed in forward: ValueError: by design\. Correct the plugin;"),
+        ("shape", r"^head:shape \(faulty 1\.5\): forward gave float32 \[3, 2\], expected floating-point \[3, 3\]\.$"),
+    ],
+)
+def test_a_plugin_that_fails_when_it_is_used_is_named_and_costs_the_others_nothing(
+    install: Install, fault: str, said: str
+) -> None:
+    install("faulty", FAULTY)
+    host = Host.discover()
+    assert host.failures == []
+
+    def used(name: str) -> torch.Tensor:
+        plan = host.plan(name)
+        module: Any = system.build(plan, dict.fromkeys(plan.parts, "tiny"), plan.recipe)
+        solve = system.fit_head(module)
+        if solve is not None:
+            solve(torch.zeros(4, 32), None, torch.zeros(4, 3))
+        return module(torch.zeros(3, 5, 64), torch.tensor([5, 4, 3]), None, None)  # type: ignore[no-any-return]
+
+    with pytest.raises(PluginError, match=said):
+        used(f"fails_in_{fault}")
+    assert used("logmel").shape == (3, 3)

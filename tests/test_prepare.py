@@ -349,7 +349,7 @@ def test_an_empty_transcript_is_a_transcript(release: Path, cache: Path) -> None
 def test_an_unknown_transcript_source_is_refused(release: Path, cache: Path) -> None:
     with pytest.raises(
         TranscriptError,
-        match=r"^there are no transcripts called 'humam' in .*; it has none\. Give one of these, or make them with",
+        match=r"^there are no transcripts called 'humam' in .*; it has none\. Did you mean 'human'\?",
     ):
         open_corpus(release, transcripts="humam", cache=cache)
 

@@ -47,6 +47,8 @@ class Offer:
     spec: Any
     distribution: str
     version: str
+    entry_point: str = ""
+    """What the distribution's entry point names, such as ``my_plugin.hooks``."""
 
     def __str__(self) -> str:
         return f"{self.spec.kind}:{self.spec.name} ({self.distribution} {self.version})"
@@ -116,7 +118,9 @@ class Host:
                 log.debug("entry point %s failed", entry.name, exc_info=True)
                 continue
             for spec in specs:
-                host.offers.setdefault((spec.kind, spec.name), []).append(Offer(spec, distribution, version))
+                host.offers.setdefault((spec.kind, spec.name), []).append(
+                    Offer(spec, distribution, version, entry.value)
+                )
         return host
 
     def get(self, kind: Kind, name: str) -> Offer:
@@ -137,11 +141,45 @@ class Host:
         names = sorted(n for k, n in self.offers if k == kind)
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        broken = "".join(f"\n  {failure}" for failure in self.failures)
         what = "plugin" if kind == "system" else f"{kind} plugin"
         raise PluginError(
-            f"{what} '{name}' is not installed.{hint} `ser-bench plugins list` shows all {len(names)}.{broken}"
+            f"{what} '{name}' is not installed.{hint} `ser-bench plugins list` shows all {len(names)}.{self._broken()}"
         )
+
+    def find(self, word: str) -> Offer:
+        """Return the offer that ``KIND:NAME`` means, or a NAME that one kind alone has.
+
+        Raises:
+            PluginError: as ``get``, no kind has the name (with near matches), or several have it.
+        """
+        kind, colon, name = word.partition(":")
+        if colon and kind in KINDS:
+            return self.get(kind, name)
+        all_names = sorted(f"{k}:{n}" for k, n in self.offers)
+        meant = [full for full in all_names if full.partition(":")[2] == word]
+        if len(meant) == 1:
+            return self.find(meant[0])
+        if meant:
+            raise PluginError(f"'{word}' is the name of {len(meant)} plugins. Say which: {' or '.join(meant)}.")
+        near = difflib.get_close_matches(word, all_names if colon else [n for _, n in self.offers], n=1)
+        like = [full for full in all_names if full in near or (not colon and full.partition(":")[2] in near)]
+        hint = f" Did you mean {' or '.join(like)}?" if like else ""
+        raise PluginError(
+            f"plugin '{word}' is not installed.{hint} `ser-bench plugins list` shows all {len(all_names)}; name one as "
+            f"KIND:NAME, KIND being {', '.join(KINDS)}.{self._broken()}"
+        )
+
+    def known_failures(self, offer: Offer) -> dict[str, str]:
+        """Return the contract checks that a plugin, or a part of a system, declares to fail: name -> reason."""
+        spec = offer.spec
+        parts = (
+            (("audio", spec.audio), ("text", spec.text), ("head", spec.head)) if isinstance(spec, SystemSpec) else ()
+        )
+        known: dict[str, str] = {}
+        for kind, name in parts:
+            for part in self.offers.get((kind, str(name)), []):
+                known |= {check: f"{kind}:{name}: {why}" for check, why in part.spec.known_failures.items()}
+        return known | dict(spec.known_failures)
 
     def usable(self, kind: Kind | None = None) -> list[Offer]:
         """Return every usable offer, by kind and name."""
@@ -199,6 +237,9 @@ class Host:
             **parts,
             depth=_checked(parts["audio"], depth),
         )
+
+    def _broken(self) -> str:
+        return "".join(f"\n  {failure}" for failure in self.failures)
 
     def _parts(self, audio: str | None, text: str | None, head: str) -> dict[str, Any]:
         return {

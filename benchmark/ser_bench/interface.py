@@ -211,6 +211,9 @@ class _Named:
     kind: ClassVar[Kind]
     name: str
     summary: str
+    known_failures: Mapping[str, str]
+    """Contract check -> why it fails, with the measured figure. Such a check is run, shown, and costs nothing; one that
+    passes is an error, since the declaration is stale."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -220,6 +223,14 @@ class _Named:
             )
         if not self.summary:
             raise PluginError(f"{self.kind}:{self.name} has no summary; give one line that says what it is.")
+        known = self.known_failures
+        if not isinstance(known, Mapping) or not all(
+            isinstance(w, str) and w.strip() for w in (*known, *known.values())
+        ):
+            raise PluginError(
+                f"{self.kind}:{self.name} declares known_failures {known!r}; expected the name of a contract check and "
+                "the reason, with the measured figure, for each."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +248,7 @@ class AudioEncoderSpec(_Named):
     build: Callable[..., Any]
     frontend_version: int = 1
     """Raise it when ``frontend`` gives other numbers for the same parameters: stored frames are then made anew."""
+    known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,11 +263,14 @@ class TextEncoderSpec(_Named):
     source: Source = field(default_factory=Source)
     build: Callable[..., Any]
     frontend_version: int = 1
+    known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusionHeadSpec(_Named):
     """Describe a fusion head; ``build(audio, text, *, dropout)`` takes each modality's input width, or None.
+
+    With ``layers`` it also takes ``states``, the number of states (depth + 1) of each modality that is read.
 
     The module's ``forward(audio, text)`` takes pooled vectors [b, p] where ``pooling`` is named ([b, L, p] with
     ``layers``), else ``Encoded``; None for an absent modality; it gives [b, 3]. An optional
@@ -269,6 +284,7 @@ class FusionHeadSpec(_Named):
     pooling: str | None = None
     layers: bool = False
     build: Callable[..., Any]
+    known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the name and the pooling."""
@@ -290,6 +306,7 @@ class SystemSpec(_Named):
     depth: int | None = None
     """Transformer layers kept of the audio encoder; None: all."""
     recipe: Recipe = field(default_factory=Recipe)
+    known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the name, that something is read, and that a depth has an encoder to cut."""
@@ -321,6 +338,7 @@ class WholeSystemSpec(_Named):
     build: Callable[..., Any]
     frontend_version: int = 1
     recipe: Recipe = field(default_factory=Recipe)
+    known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the name and what is read."""

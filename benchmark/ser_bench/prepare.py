@@ -130,8 +130,9 @@ def open_corpus(
     )
     if transcripts in ("human", "none"):
         return opened
-    command = store.resolve(opened.transcripts, cache_root(cache)).command(str(place), heard.key)
-    return dataclasses.replace(opened, remedy=f"Make them with `{command}`", wer=_wer(rows, source.transcripts))
+    root = cache_root(cache)
+    remedy = store.resolve(opened.transcripts, root).remedy(str(place), heard.key, root)
+    return dataclasses.replace(opened, remedy=remedy, wer=_wer(rows, source.transcripts))
 
 
 def _wer(rows: Mapping[str, Rows], human: Mapping[str, str]) -> dict[str, PartitionWer] | None:
@@ -159,13 +160,19 @@ def require_texts(plan: Plan, corpus: Corpus) -> None:
             f"{plan.name} reads text, and the transcript source is 'none'. Give --transcripts human, or choose a "
             "system without text."
         )
-    for name, rows in corpus.rows.items():
-        absent = [u for u, text in zip(rows.utterance, rows.transcript, strict=True) if text is None]
-        if absent and name != "test3":
-            raise TranscriptError(
-                f"{len(absent):,} of {len(rows):,} {name} utterances have no {corpus.transcripts} transcript (first: "
-                f"{absent[0]}). {corpus.remedy}, or choose a system without text."
-            )
+    absent = {
+        name: [u for u, text in zip(rows.utterance, rows.transcript, strict=True) if text is None]
+        for name, rows in corpus.rows.items()
+        if name != "test3"
+    }
+    if any(absent.values()):
+        told = ", ".join(f"{len(of):,} of {len(corpus.rows[name]):,} {name}" for name, of in absent.items() if of)
+        first = next(of[0] for of in absent.values() if of)
+        under = "" if corpus.condition.label == "clean" else f" under {corpus.condition.label}"
+        raise TranscriptError(
+            f"{told} utterances have no {corpus.transcripts} transcript{under} (first: {first}). {corpus.remedy}, or "
+            "choose a system without text."
+        )
 
 
 def make_inputs(
@@ -258,6 +265,8 @@ def _frames(
         texts = [text or "" for part in rows.values() for text in part.transcript]
         costs = [len(text) + 1.0 for text in texts]
         key["transcripts"] = corpus.transcripts
+        if corpus.transcripts not in ("human", "none"):  # what was heard depends on how the audio was
+            key["condition"] = corpus.condition.key
         dtype = stored_as or "int32"
         stamps = [hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts]
 

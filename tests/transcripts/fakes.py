@@ -15,7 +15,7 @@ import numpy as np
 from ser_bench.transcripts.rows import Transcript
 from ser_bench.transcripts.source import Source
 
-OPTIONS = {"window": 8, "beam": 5, "compute_type": "int8"}
+OPTIONS = {"window": 8, "beam": 5, "compute_type": "int8", "device": "cpu"}
 
 
 def source(

@@ -12,7 +12,7 @@ from ser_bench.transcripts.source import Source
 
 
 def source(name: str = "whisper-made", *, beam: int = 5) -> Source:
-    options = {"window": 8, "beam": beam, "compute_type": "int8"}
+    options = {"window": 8, "beam": beam, "compute_type": "int8", "device": "cpu"}
     return Source(name=name, asr=name, folder=False, model_sha256="0" * 64, options=options)
 
 

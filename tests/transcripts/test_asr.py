@@ -110,6 +110,7 @@ def test_all_that_makes_a_text_is_in_the_options(folder: Path) -> None:
         "length_penalty": 1,
         "temperature": 0,
         "compute_type": "int8",
+        "device": "cpu",
         "task": "transcribe",
         "language": "en",
         "timestamps": False,
@@ -121,12 +122,20 @@ def test_all_that_makes_a_text_is_in_the_options(folder: Path) -> None:
     }
 
 
+def test_audio_that_is_not_finite_is_refused(folder: Path) -> None:
+    with pytest.raises(TranscriptError, match=r"^the audio holds samples that are not finite, expected -1\.\.1\."):
+        Recogniser.open(folder, device="cpu").prepare(np.full(16_000, np.nan, np.float32))
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     for given in (f"{tmp_path}/gone", tmp_path / "gone"):
         with pytest.raises(TranscriptError) as told:
             Recogniser.open(given)
-        assert str(told.value) == f"there is no model folder {tmp_path}/gone. Correct --asr."
-    with pytest.raises(TranscriptError, match=r"^there is no model folder whisper-tiny\. Correct --asr\.$"):
+        assert str(told.value) == (
+            f"there is no folder {tmp_path}/gone; expected one with config.json, model.bin, tokenizer.json and"
+            " vocabulary.json or vocabulary.txt, or a model's name such as whisper-tiny. Correct --asr."
+        )
+    with pytest.raises(TranscriptError, match=r"^there is no folder whisper-tiny; expected one with config\.json"):
         Recogniser.open(Path("whisper-tiny"))
 
 
@@ -258,7 +267,7 @@ def test_a_window_that_is_none_is_refused(folder: Path, window: Any) -> None:
 
 
 def test_other_settings_that_are_none_are_refused(folder: Path) -> None:
-    with pytest.raises(TranscriptError, match=r"^beam is 0, expected 1 \(greedy\) or more\. Correct --beam\.$"):
+    with pytest.raises(TranscriptError, match=r"^beam is 0, expected 1 \(greedy\) to 100\. Correct --beam\.$"):
         Recogniser.open(folder, beam=0)
     with pytest.raises(TranscriptError, match=r"^a transcript source cannot be called 'human': "):
         Recogniser.open(folder, name="human")

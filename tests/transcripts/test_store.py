@@ -117,8 +117,16 @@ def test_a_folders_name_becomes_a_safe_one(given: str, safe: str) -> None:
         ({"asr": "whisper-tiny", "name": "whisper-tiny"}, "clean", "--asr whisper-tiny --device cpu"),
         ({"asr": "a-ct2", "name": "a-ct2", "folder": True}, "clean", "--asr DIR/a-ct2 --device cpu"),
         ({"name": "x", "beam": 1}, "clean", "--asr toy --name x --beam 1 --device cpu"),
-        ({"window": "full", "compute_type": "float16"}, "clean", "--asr toy --window full --device cuda"),
-        ({"window": 2.5, "compute_type": "float32"}, "clean", "--asr toy --window 2.5 --compute-type float32"),
+        (
+            {"window": "full", "compute_type": "float16", "device": "cuda"},
+            "clean",
+            "--asr toy --window full --device cuda",
+        ),
+        (
+            {"window": 2.5, "compute_type": "float32"},
+            "clean",
+            "--asr toy --window 2.5 --device cpu --compute-type float32",
+        ),
         ({}, "noise:babble@10dB#1", "--asr toy --condition noise:babble@10dB --device cpu"),
     ],
 )
@@ -147,16 +155,18 @@ def test_an_unknown_name_tells_what_there_is_and_what_to_do(tmp_path: Path) -> N
         store.resolve("whisper-base", tmp_path)
     assert str(told.value) == (
         f"there are no transcripts called 'whisper-base' in {tmp_path}/transcripts; it has none. Give one of these,"
-        " or make them with `ser-bench transcribe --corpus DIR --asr whisper-base`."
+        " human or none, or make some with `ser-bench transcribe` (--asr names the recogniser)."
     )
     label = made(tmp_path, 1).label
     with pytest.raises(TranscriptError) as told:
         store.resolve("whisper-base@012345", tmp_path)
     assert str(told.value) == (
         f"there are no transcripts called 'whisper-base@012345' in {tmp_path}/transcripts; it has {label} (window 8,"
-        " beam 5, compute_type int8). Give one of these, or make them with `ser-bench transcribe --corpus DIR --asr"
-        " whisper-base`."
+        " beam 5, compute_type int8). Give one of these, human or none, or make some with `ser-bench transcribe`"
+        " (--asr names the recogniser)."
     )
+    with pytest.raises(TranscriptError, match=r"Did you mean 'human'\? Give one of these"):
+        store.resolve("humen", tmp_path)
 
 
 def test_a_source_that_made_nothing_is_not_in_the_way(tmp_path: Path) -> None:
@@ -456,10 +466,10 @@ def test_a_reader_sees_each_row_while_it_is_being_joined(tmp_path: Path, monkeyp
     real = rows_module._batches
     with monkeypatch.context() as patch:
 
-        def merged_before(path: Path) -> Iterator[Any]:
+        def merged_before(*arguments: Any) -> Iterator[Any]:
             patch.setattr(rows_module, "_batches", real)
             rows.merge()
-            return real(path)
+            return real(*arguments)
 
         patch.setattr(rows_module, "_batches", merged_before)
         assert names(rows) == {"u001.wav", "u002.wav"}
@@ -641,8 +651,8 @@ def test_transcripts_of_another_release_are_told(tmp_path: Path) -> None:
         store.texts(tmp_path, "toy", "clean", digests(2, 3, 8, digest="e" * 32), corpus="DIR")
     assert str(told.value) == (
         f"{of.label} has transcripts of 2 of these utterances, and all are of other audio (first: u002.wav): of another"
-        " release, or from before the files changed. Make those of DIR with `ser-bench transcribe --corpus DIR --asr"
-        " toy --device cpu`."
+        " release, or from before the files changed. Make them with `ser-bench transcribe --corpus DIR --asr"
+        f" toy --device cpu --cache {tmp_path}`."
     )
 
 
@@ -653,14 +663,14 @@ def test_missing_ones_are_told_with_the_command(tmp_path: Path) -> None:
         store.require(tmp_path, "toy", "clean", digests(*range(1, 2000)), corpus="DIR")
     assert str(told.value) == (
         f"1,997 of 1,999 utterances of DIR have no transcript of {of.label} (first: u003.wav). Make them with"
-        " `ser-bench transcribe --corpus DIR --asr toy --window full --beam 1 --device cpu`."
+        f" `ser-bench transcribe --corpus DIR --asr toy --window full --beam 1 --device cpu --cache {tmp_path}`."
     )
     with pytest.raises(TranscriptError) as told:
         store.require(tmp_path, "toy", "noise:pink@5dB#1", digests(1), corpus="DIR")
     assert str(told.value) == (
         f"1 of 1 utterances of DIR have no transcript of {of.label} under noise:pink@5dB (first: u001.wav). Make them"
         " with `ser-bench transcribe --corpus DIR --asr toy --condition noise:pink@5dB --window full --beam 1"
-        " --device cpu`."
+        f" --device cpu --cache {tmp_path}`."
     )
 
 
@@ -755,3 +765,42 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "transcripts").write_text("a file where a folder belongs")
     with pytest.raises(StoreError, match=r"^cannot write .*source\.json .*--cache DIR"):
         write(store.rows(tmp_path, source()), 1)
+
+
+def test_a_file_of_another_source_or_condition_is_refused(tmp_path: Path) -> None:
+    greedy, wide = made(tmp_path, 1, of=source(beam=1)), made(tmp_path, 1, of=source(beam=5))
+    for of in (greedy, wide):
+        store.rows(tmp_path, of).merge()
+    content = store.rows(tmp_path, greedy).path.read_bytes()
+    for of, condition, told in ((wide, "clean", "clean"), (greedy, "telephone#1", "clean")):
+        path = store.rows(tmp_path, of, condition).path
+        path.write_bytes(content)
+        with pytest.raises(StoreError) as raised:
+            store.rows(tmp_path, of, condition).keys()
+        assert str(raised.value).startswith(f"{path} is damaged (it holds the texts of {greedy.label}, {told}).")
+
+
+def test_a_merge_locks_what_it_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system gives no exclusive lock on a file that is open for reading alone."""
+    rows = store.rows(tmp_path, source())
+    write(rows, 1)
+    locked: list[str] = []
+    real = rows_module._lock
+
+    def lock(journal: Any) -> bool:
+        locked.append(journal.mode)
+        return real(journal)
+
+    monkeypatch.setattr(rows_module, "_lock", lock)
+    rows.merge()
+    assert locked
+    assert all("+" in mode for mode in locked)
+
+
+def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    rows = store.rows(tmp_path, source())
+    write(rows, 1)
+    blocking = rows.path.with_name("clean.parts") / "7-of-9.jsonl"
+    blocking.mkdir()
+    with pytest.raises(StoreError, match=r"cannot read .*7-of-9\.jsonl \(Is a directory\)"):
+        rows.keys()

@@ -35,7 +35,8 @@ def _list(arguments: argparse.Namespace) -> int:
     rows = []
     for key, (what, folder) in _kept(arguments).items():
         files = [path for path in folder.rglob("*") if path.is_file()]
-        row = {"key": key, "modality": "text", "complete": not any(folder.glob("*.parts/*.jsonl"))}
+        # Of which release a source is to be complete, only `transcribe` and `wer` know.
+        row: dict[str, Any] = {"key": key, "modality": "text", "complete": None}
         if what == "frames":
             held = json.loads((folder / "key.json").read_text(encoding="utf-8"))
             row |= {"modality": held["modality"], "complete": (folder / "index.npz").exists()}
@@ -46,7 +47,11 @@ def _list(arguments: argparse.Namespace) -> int:
             for what in ("frames", "transcripts")
         }
         return print_json(of)
-    print(tabulate(rows, headers="keys", intfmt=",") if rows else "the cache holds no frames store and no transcripts")
+    print(
+        tabulate(rows, headers="keys", intfmt=",", missingval="-")
+        if rows
+        else "the cache holds no frames store and no transcripts"
+    )
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -135,14 +134,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from ser_bench import conditions
     from ser_bench.progress import Reporter
     from ser_bench.runner import score
 
     source = arguments.run_folder.resolve()  # so that it has a name, also where it is given as "."
     corpus = Path(arguments.corpus).name or "corpus"
     words = [source.name, "on", corpus, arguments.transcripts or "same"]
-    if arguments.condition != "clean":
-        words.append(re.sub(r"[^A-Za-z0-9.@+-]+", "-", arguments.condition).strip("-"))
+    label = conditions.parse(arguments.condition, cache=arguments.cache).label
+    if label != "clean":
+        words.append(label.replace(":", "-"))
     out = arguments.out or source.with_name("-".join(words))
     with closing(Reporter()) as progress:
         folder = score(source, out=out, condition=arguments.condition, progress=progress, **_reading(arguments))

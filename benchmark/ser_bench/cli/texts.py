@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from ser_bench.cli.common import add_condition, add_corpus, command, open_release, print_json
@@ -42,7 +44,9 @@ def _add_transcribe(commands: Any) -> None:
     parser.add_argument(
         "--shard", metavar="I/N", type=_shard, default=(1, 1), help="do part I of N, for N processes or machines"
     )
-    parser.add_argument("--merge", action="store_true", help="only join what shards have done")
+    parser.add_argument(
+        "--merge", action="store_true", help="only join what shards have done; --asr or --name is the source"
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
 
 
@@ -60,13 +64,17 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     from ser_bench.transcripts.transcribe import transcribe
 
     condition = conditions.parse(arguments.condition, cache=arguments.cache)
-    recogniser = Recogniser.open(
-        arguments.asr,
-        window=arguments.window,
-        beam=arguments.beam,
-        compute_type=arguments.compute_type,
-        device=arguments.device,
-        name=arguments.name,
+    recogniser = (
+        _merging(arguments)
+        if arguments.merge
+        else Recogniser.open(
+            arguments.asr,
+            window=arguments.window,
+            beam=arguments.beam,
+            compute_type=arguments.compute_type,
+            device=arguments.device,
+            name=arguments.name,
+        )
     )
     with closing(Reporter()) as progress:
         release = open_release(arguments.corpus, arguments, progress)
@@ -75,7 +83,6 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             recogniser,
             condition=condition,
             shard=arguments.shard,
-            merge_only=arguments.merge,
             cache=arguments.cache,
             progress=progress,
         )
@@ -83,6 +90,18 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         return print_json(report.as_dict())
     print(report.text())
     return 0
+
+
+def _merging(arguments: argparse.Namespace) -> Any:
+    """Return the source whose shards are to be joined, which needs no model."""
+    from ser_bench.cache import cache_root
+    from ser_bench.errors import TranscriptError
+    from ser_bench.transcripts import store
+
+    if arguments.shard != (1, 1):
+        raise TranscriptError("--shard and --merge were both given; a merge joins all shards. Leave one out.")
+    name = arguments.name or Path(arguments.asr).name
+    return store.resolve(name, cache_root(arguments.cache))
 
 
 def _wer(arguments: argparse.Namespace) -> int:
@@ -97,9 +116,12 @@ def _wer(arguments: argparse.Namespace) -> int:
         where = {"condition": condition, "corpus": arguments.corpus, "cache": arguments.cache}
         names = [arguments.asr] if arguments.asr else sources_of(release, **where)
     if not names:
+        words = ["ser-bench", "transcribe", "--corpus", arguments.corpus, "--asr", "whisper-tiny"]
+        words += ["--condition", arguments.condition] if arguments.condition != "clean" else []
+        words += ["--cache", str(arguments.cache)] if arguments.cache else []
         raise TranscriptError(
             f"no ASR source holds all of {arguments.corpus} in the condition {condition.label}. Make one with "
-            f"`ser-bench transcribe --corpus {arguments.corpus} --asr whisper-tiny`."
+            f"`{shlex.join(words)}`."
         )
     found = [measure(release, name, **where) for name in names]
     if arguments.json:

@@ -112,11 +112,9 @@ class MspPodcast(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             root = cache_root(cache)
             self.transcripts = store.resolve(transcripts, root).label
             wanted = source.audio_digests
-            found = store.texts(root, self.transcripts, condition, wanted, corpus=str(data_dir))
-            if need_transcripts:
-                partition = dict(zip(source.labels.utterance, source.labels.partition, strict=True))
-                labelled = {u: digest for u, digest in wanted.items() if partition[u] != "test3"}
-                store.require(root, self.transcripts, condition, labelled, corpus=str(data_dir))
+            partition = dict(zip(source.labels.utterance, source.labels.partition, strict=True))
+            labelled = [u for u in wanted if partition[u] != "test3"] if need_transcripts else []
+            found = store.texts(root, self.transcripts, condition, wanted, corpus=str(data_dir), required=labelled)
             self._texts = {utterance: transcript.text for utterance, transcript in found.items()}
         super().__init__(
             cache_dir=str(cache_root(cache) / "datasets"),

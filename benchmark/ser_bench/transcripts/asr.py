@@ -29,13 +29,15 @@ from ser_bench.errors import TranscriptError
 from ser_bench.interface import SAMPLE_RATE
 from ser_bench.transcripts.models import find_model, first_line
 from ser_bench.transcripts.rows import Transcript
-from ser_bench.transcripts.source import DEFAULT_BEAM, DEFAULT_WINDOW, Source, safe_name
+from ser_bench.transcripts.source import DEFAULT_BEAM, DEFAULT_COMPUTE_TYPE, DEFAULT_WINDOW, Source, safe_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEME = 1
 """Raise it when the same model and options give other texts."""
+MOST_BEAMS = 100
+"""Beyond this a search takes minutes an utterance, or all memory."""
 FULL_SECONDS = 30
 """The window that Whisper was trained on, and the longest utterance that it takes."""
 STEP_SECONDS = 1
@@ -112,7 +114,7 @@ class Recogniser:
             TranscriptError: there is no such model, device or setting, or the hub cannot be reached.
         """
         kind, number = _device(device)
-        options = _options(window, beam, _compute_type(compute_type, kind, number))
+        options = _options(window, beam, _compute_type(compute_type, kind, number), kind)
         model = find_model(asr)
         source = Source(
             name=safe_name(model.asr) if name is None else name,
@@ -137,7 +139,7 @@ class Recogniser:
             wave: [n], mono 16 kHz, -1..1, at most 30 s.
 
         Raises:
-            TranscriptError: it is empty or longer, or the model cannot be loaded.
+            TranscriptError: it is empty, longer or not finite, or the model cannot be loaded.
         """
         seconds = len(wave) / SAMPLE_RATE
         if not 0 < seconds <= FULL_SECONDS:
@@ -145,6 +147,8 @@ class Recogniser:
                 f"cannot transcribe {seconds:.2f} s of audio; Whisper takes more than 0 and up to {FULL_SECONDS} s at a"
                 " time. Cut it into such pieces."
             )
+        if not np.isfinite(wave).all():
+            raise TranscriptError("the audio holds samples that are not finite, expected -1..1. Restore the file.")
         window = self.window(seconds)
         return Prepared(wave, window, self._engine.frames(wave, window))
 
@@ -348,7 +352,7 @@ def _compute_type(asked: str | None, device: str, number: int) -> str:
     """Return what is computed in."""
     import ctranslate2
 
-    chosen = asked or {"cpu": "int8", "cuda": "float16"}[device]
+    chosen = asked or DEFAULT_COMPUTE_TYPE[device]
     supported = sorted(ctranslate2.get_supported_compute_types(device, number))
     if chosen not in supported:
         raise TranscriptError(
@@ -358,7 +362,7 @@ def _compute_type(asked: str | None, device: str, number: int) -> str:
     return chosen
 
 
-def _options(window: str | float, beam: int, compute_type: str) -> dict[str, Any]:
+def _options(window: str | float, beam: int, compute_type: str, device: str) -> dict[str, Any]:
     """Return all that a text depends on beside model and audio."""
     margin: str | float
     try:
@@ -372,8 +376,8 @@ def _options(window: str | float, beam: int, compute_type: str) -> dict[str, Any
                 " silence after the utterance. Correct --window."
             )
         margin = int(margin) if float(margin).is_integer() else margin
-    if beam < 1:
-        raise TranscriptError(f"beam is {beam}, expected 1 (greedy) or more. Correct --beam.")
+    if not 1 <= beam <= MOST_BEAMS:
+        raise TranscriptError(f"beam is {beam}, expected 1 (greedy) to {MOST_BEAMS}. Correct --beam.")
     return {
         "scheme": SCHEME,
         "window": margin,
@@ -383,6 +387,7 @@ def _options(window: str | float, beam: int, compute_type: str) -> dict[str, Any
         "length_penalty": 1,
         "temperature": 0,
         "compute_type": compute_type,
+        "device": device,
         "task": "transcribe",
         "language": "en",
         "timestamps": False,

@@ -62,6 +62,7 @@ def measure(
             f"{corpus} has no human transcripts, so there is nothing to compare {source} with. A run on ASR text goes"
             " on without; its word error rate is null."
         )
+    release.require_sound(allow_missing_audio=True)
     root = cache_root(cache)
     label = store.resolve(source, root).label
     found = store.require(root, label, condition.key, release.audio_digests, corpus=corpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,10 @@ def _names() -> list[str]:
 
 def _unknown(asr: str | Path) -> TranscriptError:
     if isinstance(asr, Path) or os.sep in asr:
-        return TranscriptError(f"there is no model folder {asr}. Correct --asr.")
+        return TranscriptError(
+            f"there is no folder {asr}; expected one with {_CONTENT}, or a model's name such as whisper-tiny. Correct"
+            " --asr."
+        )
     names = _names()
     bare = {name.removeprefix(_PREFIX): name for name in names}
     near = difflib.get_close_matches(asr, [*names, *bare], n=1)
@@ -99,10 +103,11 @@ def _check(folder: Path) -> None:
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         missing.append(" or ".join(_VOCABULARIES))
     if "model.bin" in missing and any([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]):
+        words = ["ct2-transformers-converter", "--model", str(folder), "--output_dir", f"{folder.name}-ct2"]
+        convert = shlex.join([*words, "--copy_files", "tokenizer.json", "--quantization", "float16"])
         raise TranscriptError(
             f"{folder} is a transformers checkpoint, expected a CTranslate2 model. Convert it with"
-            f" `ct2-transformers-converter --model {folder} --output_dir {folder.name}-ct2 --copy_files tokenizer.json"
-            " --quantization float16`, and give --asr that folder."
+            f" `{convert}`, and give --asr that folder."
         )
     if missing:
         raise TranscriptError(

@@ -88,7 +88,7 @@ class Rows:
         # Journals first: a merge that runs meanwhile has written the file before it removes them.
         for _, row in _journaled(self._journals()):
             yield _row(row)
-        for batch in _batches(self.path):
+        for batch in self._batches():
             yield from map(_row, batch.to_pylist())
 
     def keys(self) -> set[tuple[str, str]]:
@@ -97,7 +97,8 @@ class Rows:
         Raises:
             StoreError: a file is damaged.
         """
-        return {(utterance, digest) for utterance, digest, _ in self}
+        found = {tuple(row[key] for key in KEY) for _, row in _journaled(self._journals())}
+        return found.union(*(_keys(batch) for batch in self._batches()))
 
     @contextmanager
     def journal(self, shard: tuple[int, int]) -> Iterator[Append]:
@@ -139,14 +140,19 @@ class Rows:
         with _writing(self.path), self._locked(), contextlib.ExitStack() as stack:
             journals = self._journals()
             # Looked at before they are read: what its writer lets go of later may have lines that were not, and stays.
-            ended = [journal for journal in journals if _lock(stack.enter_context(journal.open("rb")))]
-            before = list(_batches(self.path))
+            # Opened for writing, without which a network file system gives no exclusive lock.
+            ended = [journal for journal in journals if _lock(stack.enter_context(journal.open("r+b")))]
+            before = list(self._batches())
             known = {key for batch in before for key in _keys(batch)}
             fresh = list(_unknown(_journaled(journals), known))
             if fresh:
                 atomic_write(self.path, self._parquet([*before, *fresh]))
             for journal in ended:
                 journal.unlink()
+
+    def _batches(self) -> Iterator[Any]:
+        """Give the file's rows as Arrow record batches; none where it is absent."""
+        return _batches(self.path, self._source, self._condition)
 
     def _journals(self) -> list[Path]:
         return sorted(self._parts.glob("*.jsonl"))
@@ -201,8 +207,8 @@ def _schema() -> Any:
     return pyarrow.schema([(column, types.get(column, pyarrow.string())) for column in COLUMNS])
 
 
-def _batches(path: Path) -> Iterator[Any]:
-    """Give a file's rows as Arrow record batches; none where it is absent."""
+def _batches(path: Path, source: Source, condition: str) -> Iterator[Any]:
+    """Give a file's rows as Arrow record batches; none where it is absent. A file of other texts is refused."""
     import pyarrow
     import pyarrow.parquet
 
@@ -210,12 +216,16 @@ def _batches(path: Path) -> Iterator[Any]:
         with pyarrow.parquet.ParquetFile(path) as file:
             if not file.schema_arrow.equals(_schema()):
                 raise _damaged(path, f"it has the columns {', '.join(file.schema_arrow.names)}")
+            of = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
+            made = Source.read(of["ser_bench.source"])
+            if (made.digest, of["ser_bench.condition"]) != (source.digest, condition):
+                raise _damaged(path, f"it holds the texts of {made.label}, {shown(of['ser_bench.condition'])}")
             yield from (batch.replace_schema_metadata(None) for batch in file.iter_batches(_BLOCK))
     except FileNotFoundError:
         return
     except PermissionError as cause:
         raise StoreError(f"cannot read {path} ({cause.strerror}). Make it readable.") from cause
-    except (OSError, pyarrow.ArrowException) as cause:
+    except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as cause:
         raise _damaged(path, str(cause)) from cause
 
 
@@ -244,6 +254,11 @@ def _journaled(journals: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]
                     yield path, row
         except FileNotFoundError:  # joined to the file since it was listed
             continue
+        except OSError as cause:
+            raise StoreError(
+                f"cannot read {path} ({cause.strerror}), a journal of texts being made. Make it readable, or wait for"
+                " who writes it."
+            ) from cause
         except (ValueError, TypeError) as cause:
             raise _damaged(path, str(cause)) from cause
 
@@ -297,6 +312,11 @@ def _writing(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"the file system of {path.parents[1]} has no file locks ({cause.strerror}), and without them processes"
                 " would spoil each other's work. Name a folder on another one with --cache DIR."
+            ) from cause
+        if cause.errno == errno.EFBIG:
+            raise StoreError(
+                f"{path} would be larger than files may be here ({cause.strerror}). Raise the limit (`ulimit -f`), or"
+                " use --cache DIR on another file system."
             ) from cause
         raise StoreError(
             f"cannot write {path} ({cause.strerror}). Make its folder writable, or use --cache DIR."

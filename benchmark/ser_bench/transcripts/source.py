@@ -9,13 +9,16 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from ser_bench.cache import cache_root
 from ser_bench.errors import TranscriptError
 
 DEFAULT_WINDOW = 8
 """Seconds of silence after an utterance (see ``asr``). Of 250 stand-in utterances 12 looped with 2 s, 3 with 4 s, and
 with 6 or 8 s none but one that truly says a thing three times."""
+DEFAULT_COMPUTE_TYPE = {"cpu": "int8", "cuda": "float16"}
 DEFAULT_BEAM = 5
 """As faster-whisper and OpenAI's Whisper."""
 RESERVED = ("human", "none")
@@ -76,7 +79,12 @@ class Source:
         del fields["label"]
         return cls(**fields)
 
-    def command(self, corpus: str, condition: str = "clean") -> str:
+    def remedy(self, corpus: str, condition: str, cache: Path) -> str:
+        """Return what to do where texts are missing; ``condition`` is a condition's key."""
+        where = f" (DIR being where {self.asr} lies)" if self.folder else ""
+        return f"Make them with `{self.command(corpus, condition, cache)}`{where}"
+
+    def command(self, corpus: str, condition: str = "clean", cache: Path | None = None) -> str:
         """Return the command that makes its texts; ``condition`` is a condition's key."""
         words = ["ser-bench", "transcribe", "--corpus", corpus, "--asr", f"DIR/{self.asr}" if self.folder else self.asr]
         if self.name != safe_name(self.asr):
@@ -86,9 +94,12 @@ class Source:
         for option, default in (("window", DEFAULT_WINDOW), ("beam", DEFAULT_BEAM)):
             if self.options[option] != default:
                 words += [f"--{option}", str(self.options[option])]
-        # What is computed in follows from the device, unless it was asked for.
-        kind = self.options["compute_type"]
-        words += {"int8": ["--device", "cpu"], "float16": ["--device", "cuda"]}.get(kind, ["--compute-type", kind])
+        device, kind = self.options["device"], self.options["compute_type"]
+        words += ["--device", device]
+        if kind != DEFAULT_COMPUTE_TYPE[device]:
+            words += ["--compute-type", kind]
+        if cache is not None and cache != cache_root():
+            words += ["--cache", str(cache)]
         return shlex.join(words)
 
 

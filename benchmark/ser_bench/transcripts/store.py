@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ser_bench.errors import TranscriptError
 from ser_bench.transcripts.rows import Rows, Transcript
-from ser_bench.transcripts.source import Source, listed, shown
+from ser_bench.transcripts.source import RESERVED, Source, listed, shown
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,11 @@ def resolve(name: str, cache: Path) -> Source:
         raise TranscriptError(
             f"{len(found)} transcript sources are called '{name}': {listed(found)}. Give one of these full names."
         )
-    command = shlex.join(["ser-bench", "transcribe", "--corpus", "DIR", "--asr", name.partition("@")[0]])
+    near = difflib.get_close_matches(name, [*RESERVED, *(s.name for s in known), *(s.label for s in known)], n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
     raise TranscriptError(
-        f"there are no transcripts called '{name}' in {cache / 'transcripts'}; it has {listed(known) or 'none'}. Give"
-        f" one of these, or make them with `{command}`."
+        f"there are no transcripts called '{name}' in {cache / 'transcripts'}; it has {listed(known) or 'none'}.{hint}"
+        " Give one of these, human or none, or make some with `ser-bench transcribe` (--asr names the recogniser)."
     )
 
 
@@ -75,7 +76,15 @@ def beside(cache: Path, label: str, condition: str, what: str) -> Path:
     return path.with_name(f"{path.stem}.{what}.parquet")
 
 
-def texts(cache: Path, name: str, condition: str, digests: Mapping[str, str], *, corpus: str) -> dict[str, Transcript]:
+def texts(
+    cache: Path,
+    name: str,
+    condition: str,
+    digests: Mapping[str, str],
+    *,
+    corpus: str,
+    required: Collection[str] = (),
+) -> dict[str, Transcript]:
     """Return the transcripts that exist of some utterances, joining first what was made meanwhile.
 
     Args:
@@ -84,9 +93,11 @@ def texts(cache: Path, name: str, condition: str, digests: Mapping[str, str], *,
         condition: the condition's key.
         digests: utterance -> digest of its audio (``Release.audio_digests``); a row must have both.
         corpus: the release's folder, for messages.
+        required: utterances that must be among them.
 
     Raises:
-        TranscriptError: there is no such source, or all its rows of these utterances are of other audio.
+        TranscriptError: there is no such source, all its rows of these utterances are of other audio, or some that are
+            required are missing.
         StoreError: its files are damaged, or cannot be joined.
     """
     source = resolve(name, cache)
@@ -102,8 +113,15 @@ def texts(cache: Path, name: str, condition: str, digests: Mapping[str, str], *,
     if others and not found:
         raise TranscriptError(
             f"{source.label} has transcripts of {len(others):,} of these utterances, and all are of other audio (first:"
-            f" {min(others)}): of another release, or from before the files changed. Make those of {corpus} with"
-            f" `{source.command(corpus, condition)}`."
+            f" {min(others)}): of another release, or from before the files changed."
+            f" {source.remedy(corpus, condition, cache)}."
+        )
+    missing = set(required).difference(found)
+    if missing:
+        under = "" if condition == "clean" else f" under {shown(condition)}"
+        raise TranscriptError(
+            f"{len(missing):,} of {len(required):,} utterances of {corpus} have no transcript of {source.label}{under}"
+            f" (first: {min(missing)}). {source.remedy(corpus, condition, cache)}."
         )
     return found
 
@@ -117,13 +135,4 @@ def require(
         TranscriptError: some are missing; or as ``texts``.
         StoreError: as ``texts``.
     """
-    found = texts(cache, name, condition, digests, corpus=corpus)
-    missing = digests.keys() - found.keys()
-    if missing:
-        source = resolve(name, cache)
-        under = "" if condition == "clean" else f" under {shown(condition)}"
-        raise TranscriptError(
-            f"{len(missing):,} of {len(digests):,} utterances of {corpus} have no transcript of {source.label}{under}"
-            f" (first: {min(missing)}). Make them with `{source.command(corpus, condition)}`."
-        )
-    return found
+    return texts(cache, name, condition, digests, corpus=corpus, required=digests)

@@ -102,7 +102,7 @@ class Report:
             did,
             f"looped and decoded again: {self.repeated:,}; still looping: {self.looping:,}; empty: {self.empty:,}",
             f"languages detected: {languages}; all were decoded as English",
-            f"in {self.file}" if alone else f"joined to {self.file} by --merge, or the next reader",
+            f"in {self.file}" if alone else f"will be joined to {self.file} by --merge, or the next reader",
         ]
         return "\n".join(lines)
 
@@ -121,7 +121,7 @@ class _Utterance(NamedTuple):
 
 def transcribe(
     release: Release,
-    recogniser: Recogniser,
+    recogniser: Recogniser | Source,
     *,
     condition: Condition = CLEAN,
     shard: tuple[int, int] = (1, 1),
@@ -136,7 +136,7 @@ def transcribe(
 
     Args:
         release: its files tell what is done: a changed one is done again.
-        recogniser: loads its model when it first has something to do.
+        recogniser: loads its model when it first has something to do; a source alone is only merged.
         condition: applied to each wave.
         shard: (I, N): do only the utterances of the I-th of N parts, which other processes or machines that see the
             cache do not do.
@@ -154,17 +154,21 @@ def transcribe(
         raise TranscriptError(f"shard is {shard[0]}/{shard[1]}, expected I/N with I from 1 to N. Correct --shard.")
     started = time.monotonic()
     listed, utterances = _utterances(release, shard)
-    rows = store.rows(cache_root(cache), recogniser.source, condition.key)
-    todo = [] if merge_only else _without(utterances, rows)
-    if todo:
-        with rows.journal(shard) as append:
-            todo = _without(todo, rows)  # whoever held the journal until now may have done some
-            _transcribe(todo, recogniser, condition, append, progress)
-    if merge_only or shard == (1, 1):
+    source = recogniser if isinstance(recogniser, Source) else recogniser.source
+    rows = store.rows(cache_root(cache), source, condition.key)
+    todo: list[_Utterance] = []
+    if not merge_only and not isinstance(recogniser, Source):
+        todo = _without(utterances, rows)
+        if todo:
+            with rows.journal(shard) as append:
+                todo = _without(todo, rows)  # whoever held the journal until now may have done some
+                before = sum(one.seconds for one in utterances) - sum(one.seconds for one in todo)
+                _transcribe(todo, recogniser, condition, append, progress, before)
+    if merge_only or isinstance(recogniser, Source) or shard == (1, 1):
         rows.merge()
     counts = _count(utterances, rows)
     return Report(
-        source=recogniser.source.label,
+        source=source.label,
         condition=condition.label,
         shard=shard,
         listed=listed,
@@ -225,18 +229,27 @@ def _transcribe(
     condition: Condition,
     append: Append,
     progress: Progress | None,
+    before: float = 0.0,
 ) -> None:
-    """Transcribe utterances, the longest first, and put each batch on disk before the next is decoded."""
+    """Transcribe utterances, the longest first, and put each batch on disk before the next is decoded.
+
+    ``before`` is the seconds of audio that were done by earlier calls, for the progress.
+    """
     batches: list[Sequence[_Utterance]] = []
     for _, alike in groupby(utterances, key=lambda one: recogniser.window(one.seconds)):
         group = list(alike)
         batches += [group[first : first + recogniser.batch] for first in range(0, len(group), recogniser.batch)]
 
     def prepare(one: _Utterance) -> Any:
-        return recogniser.prepare(condition(read_wave(one.path), one.name))
+        try:
+            return recogniser.prepare(condition(read_wave(one.path), one.name))
+        except TranscriptError as error:
+            raise TranscriptError(f"{one.name}: {error}") from error
 
-    total = sum(one.seconds for one in utterances)
-    done = 0.0
+    total = before + sum(one.seconds for one in utterances)
+    done = before
+    if progress is not None and before:
+        progress("transcribing", round(done), round(total), unit="audio")
 
     def tell() -> None:
         if progress is not None:
