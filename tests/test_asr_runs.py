@@ -139,6 +139,26 @@ def test_a_condition_degrades_what_the_front_end_hears(release: Path, cache: Pat
     np.testing.assert_allclose(made_of["test1"].audio[3], expected, rtol=1e-6, atol=1e-6)
 
 
+def test_texts_heard_under_two_conditions_never_share_a_store(release: Path, cache: Path, tmp_path: Path) -> None:
+    from ser_bench.host import host
+    from ser_bench.system import build, fit_texts
+
+    shutil.copytree(cache / "transcripts", tmp_path / "transcripts")
+    plan = host().plan("logmel_words")
+    module = build(plan, {"audio": "random", "text": "random"}, plan.recipe)
+    fit_texts(module, [*Release.open(release, cache=cache).transcripts.values()] * 3)
+    storing = prepare.Storing(cache=tmp_path)
+    for condition in ("clean", NOISE, "clean"):
+        opened = prepare.open_corpus(release, transcripts=label(), condition=condition, cache=tmp_path)
+        opened.rows.pop("test3")
+        texts = prepare.make_inputs(module, plan, opened, storing, device=_cpu())["test1"].text
+        assert texts is not None
+        said = {tuple(texts[number].tolist()) for number in range(len(texts))}
+        assert (len(said) == 1) == (condition == NOISE), (condition, said)
+    kept = [folder for folder in (tmp_path / "frames").iterdir() if '"text"' in (folder / "key.json").read_text()]
+    assert len(kept) == 2
+
+
 def _cpu():
     import torch
 
