@@ -456,7 +456,7 @@ def test_an_interrupted_command_without_resume_is_told_as_it_was(
     monkeypatch.setattr(host, "host", interrupted)
     assert main(["plugins", "list", "--kind", "audio"]) == 130
     assert capfd.readouterr().err.endswith("interrupted; `ser-bench plugins list --kind audio` goes on\n")
-    monkeypatch.setattr("ser_bench.runner.host", interrupted)
+    monkeypatch.setattr("ser_bench.task.host", interrupted)
     words = ["run", "--plugin", "logmel", "--corpus", "demo", "--resume"]
     assert main(words) == 130
     assert capfd.readouterr().err.endswith(f"interrupted; `ser-bench {' '.join(words)}` goes on\n")

@@ -27,6 +27,7 @@ HEAVY_MODULES = {
     "ser_bench.runner",
     "ser_bench.saved",
     "ser_bench.system",
+    "ser_bench.task",
     "ser_bench.trained",
     "ser_bench.corpus.msp_podcast",
     "ser_bench.scoring.metric",

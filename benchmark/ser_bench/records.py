@@ -7,14 +7,11 @@ A run folder holds ``settings.json`` (all but the seeds; what may be added to th
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.locks import hold as hold
 from ser_bench.scoring.ccc import METRIC
 from ser_bench.scoring.seeds import over_seeds
 from ser_bench.version import VERSION
@@ -297,29 +295,6 @@ def read_json(path: Path) -> Json:
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a {type(value).__name__}, expected a JSON object. Restore it, or run again.")
     return value
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process; the system lets go of it if the process dies.
-
-    Raises:
-        RecordError: another process works in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecordError(
-                f"another process works in {folder}. Wait for it, or train other seeds in another --out."
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
 
 
 def settle(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,21 +12,20 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ser_bench import prepare, recipes, records, system, trained
+from ser_bench import prepare, records, runs, system, tracking, trained
 from ser_bench.cache import atomic_write
 from ser_bench.errors import PluginError, RecordError, TrainingError
-from ser_bench.host import Plan, host
+from ser_bench.host import Plan
 from ser_bench.interface import ATTRIBUTES, Recipe, Weights
+from ser_bench.locks import hold, turn
 from ser_bench.prepare import Corpus, Progress, Storing
 from ser_bench.result import finish
-from ser_bench.settings import settings_of
+from ser_bench.task import resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
 from ser_bench.training.fit import Position, fit
 
 log = logging.getLogger(__name__)
-
-STRATEGIES = ("finetune", "frozen")
 
 
 def run(
@@ -52,6 +50,7 @@ def run(
     resume: bool = False,
     cache: Path | None = None,
     checkpoint_minutes: float = 10.0,
+    tracker: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a system with one recipe on one release, score it, and leave a record.
@@ -73,6 +72,7 @@ def run(
         resume: go on with an unfinished seed.
         cache: root of the cache.
         checkpoint_minutes: see ``training.fit``.
+        tracker: where the training may be followed (``tracking.TRACKERS``), beside its log.
         progress: told of everything that takes long.
 
     Returns:
@@ -81,74 +81,65 @@ def run(
     Raises:
         SerBenchError: whatever is wrong with what was given; nothing half-written is left.
     """
-    plan = _plan(plugin, audio=audio, text=text, head=head, depth=depth)
-    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes or {}))
-    if strategy not in STRATEGIES:
-        raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
-    if strategy == "frozen" and plan.whole is not None:
-        raise TrainingError(f"{plan.name} does not come apart; nothing can be frozen. Use --strategy finetune.")
-    if transcripts not in (None, "none") and "text" not in plan.reads:
-        raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
-    chosen = system.parse_weights(weights, plan)
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
-    opened = prepare.open_corpus(
-        corpus,
+    if tracker is not None:
+        tracking.require(tracker)
+    task = resolve(
+        plugin,
+        corpus=corpus,
+        audio=audio,
+        text=text,
+        head=head,
+        depth=depth,
         release=release,
-        transcripts=transcripts or ("human" if "text" in plan.reads else "none"),
+        transcripts=transcripts,
+        strategy=strategy,
+        weights=weights,
+        changes=changes,
+        device=device,
+        frames=frames,
+        frames_dtype=frames_dtype,
         allow_missing=allow_missing,
+        out=out,
         cache=cache,
         progress=progress,
     )
-    prepare.require_texts(plan, opened)
-    absent = [name for name in ("train", "development") if name not in opened.rows]
-    if absent:
-        raise TrainingError(f"{corpus} has no {' and no '.join(absent)} partition, which training needs.")
-    storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
-    settings = settings_of(
-        plan,
-        chosen,
-        corpus=opened.block,
-        transcripts=opened.transcripts,
-        strategy=strategy,
-        frames=storing.label_for(system.Frozen.store_dtype if strategy == "frozen" else frames_dtype),
-        precision=precision(accelerator),
-        transcripts_sha256=opened.transcripts_sha256 if "text" in plan.reads else None,
-    )
-    named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
-    folder = Path(out) if out is not None else Path("runs") / named
+    folder = task.folder
     _require_finished(folder, seeds, resume)
-    with records.hold(folder):
+    with hold(folder, shared=True):  # other processes may train other seeds in it
         for seed in seeds:
-            if (folder / f"seed-{seed}" / "result.json").exists():
-                log.info("seed %d is finished already", seed)
-                records.settle(folder, settings)
-                continue
-            torch.manual_seed(seed)
-            module = system.build(plan, chosen, plan.recipe)
-            records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
-            _run_seed(
-                folder / f"seed-{seed}",
-                seed,
-                module,
-                plan,
-                chosen,
-                opened,
-                strategy,
-                storing,
-                accelerator,
-                resume,
-                checkpoint_minutes,
-                progress,
-            )
+            with hold(folder / f"seed-{seed}"), runs.noting_failure(folder / f"seed-{seed}"):
+                if (folder / f"seed-{seed}" / "result.json").exists():
+                    log.info("seed %d is finished already", seed)
+                    records.settle(folder, task.settings)
+                    continue
+                torch.manual_seed(seed)
+                module = system.build(task.plan, task.weights, task.plan.recipe)
+                records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing behind
+                with tracking.tracking(task.accelerator, tracker, folder / f"seed-{seed}", task.settings, seed):
+                    _run_seed(
+                        folder / f"seed-{seed}",
+                        seed,
+                        module,
+                        task.plan,
+                        task.weights,
+                        task.corpus,
+                        strategy,
+                        task.storing,
+                        task.accelerator,
+                        resume,
+                        checkpoint_minutes,
+                        progress,
+                    )
         write_record(folder)
     return folder
 
 
 def write_record(folder: Path) -> dict[str, Any]:
     """Make ``record.json`` of a run folder's settings and finished seeds."""
-    results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
-    record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
-    atomic_write(folder / "record.json", records.canonical(record))
+    with turn(folder / "settings.json"):  # whoever comes last has seen all seeds
+        results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
+        record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
+        atomic_write(folder / "record.json", records.canonical(record))
     return record
 
 
@@ -211,7 +202,7 @@ def score(
         "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    with records.hold(target):
+    with hold(target):
         records.settle(target, settings)
         for seed in numbers:
             folder = target / f"seed-{seed}"
@@ -293,17 +284,6 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     head.cpu()
     solve(audio, text, labels)
     head.to(accelerator.device)
-
-
-def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str | None, depth: int | None) -> Plan:
-    if plugin is not None and (audio or text or head):
-        raise PluginError(
-            f"--plugin {plugin} and --audio, --text or --head were both given; a run is of one system. Give one of "
-            "them."
-        )
-    if plugin is not None:
-        return host().plan(plugin, depth=depth)
-    return host().compose(audio=audio, text=text, head=head or "concat", depth=depth)
 
 
 def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:

@@ -51,6 +51,11 @@ def _add_run(commands: Any) -> None:
         "--out", metavar="DIR", type=Path, help="the run folder (default: runs/<system>-<settings digest>)"
     )
     run.add_argument("--resume", action="store_true", help="go on with an unfinished seed")
+    run.add_argument(
+        "--tracker",
+        metavar="NAME",
+        help="follow the training in tensorboard, wandb, mlflow, trackio, ... too (log.jsonl is always written)",
+    )
     _add_reading(run)
 
 
@@ -127,6 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
             changes=changes,
             out=arguments.out,
             resume=arguments.resume,
+            tracker=arguments.tracker,
             progress=progress,
             **_reading(arguments),
         )

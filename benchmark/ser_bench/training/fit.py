@@ -146,11 +146,9 @@ def fit(
                 if progress is not None:
                     progress(f"epoch {at.epoch} (best development CCC {at.best_ccc:.3f})", at.step, len(order))
         ccc = _development(system, development, columns, recipe, accelerator)
-        _log(
-            folder,
-            at,
-            {"epoch": at.epoch, "loss": float(np.mean(at.losses)) if at.losses else None, "development": ccc},
-        )
+        line = {"epoch": at.epoch, "loss": float(np.mean(at.losses)) if at.losses else None, "development": ccc}
+        _log(folder, at, line)
+        accelerator.log({k: v for k, v in line.items() if v is not None}, step=at.epoch)  # to trackers, if any
         if ccc > at.best_ccc:
             at.best_epoch, at.best_ccc = at.epoch, ccc
             tensors, extra = saved.state(system, trained_only=True)
