@@ -290,17 +290,16 @@ def _described(offer: Offer, address: str) -> Offer:
             f"{offer} stands for many: {family.summary}. Name one as {family.name}:ADDRESS, such as a folder."
         )
     try:
-        spec = family.describe(address)
+        spec: Any = family.describe(address)
     except SerBenchError as error:
         raise type(error)(f"{offer}: {error}") from error
     except Exception as error:  # a stranger's code
         raise PluginError(f"{offer} failed to describe {address}: {_one_line(error)}. Correct the plugin.") from error
-    wanted: type[Any] = AudioEncoderSpec if family.kind == "audio" else TextEncoderSpec
-    given: Any = spec
-    if not isinstance(given, wanted) or not given.name.startswith(f"{family.name}:"):
-        given = f"a {type(spec).__name__} named {getattr(spec, 'name', None)!r}"
+    wanted: Any = {"audio": AudioEncoderSpec, "text": TextEncoderSpec}[family.kind]
+    if not isinstance(spec, wanted) or not spec.name.startswith(f"{family.name}:"):
+        given = f"{type(spec).__name__} named {getattr(spec, 'name', None)!r}"
         raise PluginError(
-            f"{offer} described {address} as {given}, expected a {wanted.__name__} named '{family.name}:...'. Correct "
+            f"{offer} described {address} as {given}, expected {wanted.__name__} named '{family.name}:...'. Correct "
             "the plugin."
         )
     return dataclasses.replace(offer, spec=spec)
@@ -330,12 +329,16 @@ def _specs(plugin: object, name: str) -> list[Any]:
             if not isinstance(spec, _YIELDS[caller.name]):
                 expected = " or ".join(t.__name__ for t in _YIELDS[caller.name])
                 raise PluginError(f"{caller.name} yielded a {type(spec).__name__}, expected {expected}")
-            if isinstance(spec, EncoderFamily) and spec.kind not in caller.name:
-                raise PluginError(f"{caller.name} yielded '{spec.name}', a family of {spec.kind} encoders")
-            if ":" in spec.name:
-                raise PluginError(f"{caller.name} yielded '{spec.name}'; what is listed has no colon in its name")
+            _check_listed(spec, caller.name)
             specs.append(spec)
     return specs
+
+
+def _check_listed(spec: Any, hook: str) -> None:
+    if isinstance(spec, EncoderFamily) and spec.kind not in hook:
+        raise PluginError(f"{hook} yielded '{spec.name}', a family of {spec.kind} encoders")
+    if ":" in spec.name:
+        raise PluginError(f"{hook} yielded '{spec.name}'; what is listed has no colon in its name")
 
 
 def _one_line(error: BaseException) -> str:

@@ -53,6 +53,10 @@ class Corpus:
     wer: dict[str, PartitionWer] | None = None
     """By partition, how far an ASR system's texts are from the human ones; None without either."""
 
+    def without_texts(self) -> Corpus:
+        """Return it as a system that reads no text sees it."""
+        return dataclasses.replace(self, transcripts="none", transcripts_sha256=None, wer=None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Storing:

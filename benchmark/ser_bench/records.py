@@ -30,6 +30,7 @@ from ser_bench.version import VERSION
 SCHEMA = 1
 COLUMNS = (*ATTRIBUTES, "mean")
 _TOLERANCE = 2e-6  # scores have six decimals; another machine may round the last of them the other way
+_FROM_SETTINGS = ("strategy", "recipe", "head_recipe", "first_stage", "frames", "precision", "trained")
 Json = dict[str, Any]
 
 
@@ -62,6 +63,7 @@ def signature(record: Mapping[str, Any]) -> str:
     """Return the line that a score is quoted with: all that it depends on, made from the record's content alone."""
     system, corpus, transcripts = record["system"], record["corpus"], record["transcripts"]
     partial = sum(partition["missing"] for partition in corpus["partitions"].values())
+    recipes = [record[key] for key in ("recipe", "head_recipe") if key in record]
     parts = {
         "corpus": _named(corpus),
         "labels": corpus["labels_sha256"][:8],
@@ -72,7 +74,7 @@ def signature(record: Mapping[str, Any]) -> str:
         "depth": "all" if system["depth"] is None else system["depth"],
         "weights": system["weights"],
         "strategy": record["strategy"],
-        "recipe": digest(record["recipe"], 6),
+        "recipe": "+".join(digest(recipe, 6) for recipe in recipes),
         "frames": record["frames"],
         "partial": partial,
         "seeds": len(record["runs"]),
@@ -126,7 +128,7 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
         "system": {**settings["system"], **first["size"]},
         "corpus": {**settings["corpus"], "partitions": partitions},
         "transcripts": {**settings["transcripts"], **first["transcripts"]},
-        **{key: settings[key] for key in ("strategy", "recipe", "frames", "precision", "trained") if key in settings},
+        **{key: settings[key] for key in _FROM_SETTINGS if key in settings},
         "runs": [result["run"] for result in ordered],
         "summary": summary([result["run"] for result in ordered]),
         "speed": first["speed"],

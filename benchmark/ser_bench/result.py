@@ -34,8 +34,13 @@ def finish(
     accelerator: Accelerator,
     at: Position,
     progress: Progress | None,
+    *,
+    first_stage: str | None = None,
 ) -> None:
-    """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
+    """Predict and score all but train; write predictions, then the result, which marks the seed as finished.
+
+    ``first_stage`` tells which seed of which run the audio encoder comes from, by its predictions' digest.
+    """
     began, audio_seconds = time.monotonic(), 0.0
     values: dict[str, NDArray[np.float64]] = {}
     for done, (name, part) in enumerate(inputs.items(), start=1):
@@ -72,6 +77,7 @@ def finish(
             "scores": scores,
             "resampling": resampling,
             "layer_weights": None if weights is None else weights(),
+            **({} if first_stage is None else {"first_stage": first_stage}),
         },
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),

@@ -22,6 +22,9 @@ from ser_bench.interface import ATTRIBUTES, SAMPLE_RATE, Weights
 from ser_bench.training.batches import Inputs
 from ser_bench.training.predict import predict
 
+FREEZING = ("frozen", "finetune-freeze")
+"""Strategies whose encoders are frozen."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -121,7 +124,7 @@ def save(folder: Path, module: nn.Module, plan: Plan, *, strategy: str, sizes: d
         folder: ``seed-N/model``.
         module: trained.
         plan: with the recipe it was trained with.
-        strategy: ``frozen`` wraps the encoders when it is opened again.
+        strategy: ``frozen`` and ``finetune-freeze`` wrap the encoders when it is opened again.
         sizes: part -> ``tiny`` or ``random``: the size of the empty module that the weights are loaded into.
     """
     tensors, extra = saved.state(module)
@@ -195,7 +198,7 @@ def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Tr
     plan = resolve(config["composition"], host(), model)
     recipe = recipes.from_dict(config["recipe"])
     module = system.build(plan, cast("dict[str, Weights]", config["sizes"]), recipe)
-    if config["strategy"] == "frozen":
+    if config["strategy"] in FREEZING:
         module = system.Frozen(cast(system.Composed, module))
     tensors, about = saved.read(model / "model.safetensors")
     saved.restore(module, tensors, about["extra"], where=model / "model.safetensors")
