@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ from ser_bench.result import finish
 from ser_bench.settings import settings_of
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
-from ser_bench.training.fit import Position, fit
+from ser_bench.training.fit import Position, check_division, fit
+from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +52,14 @@ def run(
     allow_missing: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    micro_batch: int | None = None,
     cache: Path | None = None,
     checkpoint_minutes: float = 10.0,
     progress: Progress | None = None,
 ) -> Path:
     """Train a system with one recipe on one release, score it, and leave a record.
+
+    Under a launcher (``accelerate launch``) every process calls this alike; the main one writes.
 
     Args:
         plugin: a system's name; or ``audio``, ``text``, ``head`` (None: ``concat``) name an ad-hoc composition.
@@ -71,6 +76,7 @@ def run(
         allow_missing: go on without utterances that have no audio; the record says how many.
         out: the run folder; None: ``runs/<system>-<settings digest>``.
         resume: go on with an unfinished seed.
+        micro_batch: utterances that go through the system at once, where memory is short (``training.fit``).
         cache: root of the cache.
         checkpoint_minutes: see ``training.fit``.
         progress: told of everything that takes long.
@@ -90,7 +96,10 @@ def run(
     if transcripts not in (None, "none") and "text" not in plan.reads:
         raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
     chosen = system.parse_weights(weights, plan)
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, plan.recipe.precision)
+    ranks = Ranks(accelerator)
+    check_division(plan.recipe, ranks.count, micro_batch)
+    progress = progress if ranks.main else None
     opened = prepare.open_corpus(
         corpus,
         release=release,
@@ -116,16 +125,20 @@ def run(
     )
     named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
     folder = Path(out) if out is not None else Path("runs") / named
-    _require_finished(folder, seeds, resume)
-    with records.hold(folder):
+    if ranks.main:
+        _require_finished(folder, seeds, resume)
+    done = ranks.from_main([s for s in seeds if (folder / f"seed-{s}" / "result.json").exists()])
+    with records.hold(folder) if ranks.main else nullcontext():
         for seed in seeds:
-            if (folder / f"seed-{seed}" / "result.json").exists():
+            if seed in done:
                 log.info("seed %d is finished already", seed)
-                records.settle(folder, settings)
+                if ranks.main:
+                    records.settle(folder, settings)
                 continue
             torch.manual_seed(seed)
             module = system.build(plan, chosen, plan.recipe)
-            records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
+            if ranks.main:
+                records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
             _run_seed(
                 folder / f"seed-{seed}",
                 seed,
@@ -137,10 +150,13 @@ def run(
                 storing,
                 accelerator,
                 resume,
+                micro_batch,
                 checkpoint_minutes,
                 progress,
             )
-        write_record(folder)
+        if ranks.main:
+            write_record(folder)
+        ranks.wait()
     return folder
 
 
@@ -185,7 +201,7 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, old["recipe"]["precision"])
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
@@ -211,11 +227,15 @@ def score(
         "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    with records.hold(target):
-        records.settle(target, settings)
+    ranks = Ranks(accelerator)
+    progress = progress if ranks.main else None
+    done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
+    with records.hold(target) if ranks.main else nullcontext():
+        if ranks.main:
+            records.settle(target, settings)
         for seed in numbers:
             folder = target / f"seed-{seed}"
-            if (folder / "result.json").exists():
+            if seed in done:
                 continue
             model = trained.load(source, seed=seed)
             inputs = prepare.make_inputs(
@@ -225,7 +245,9 @@ def score(
             result = records.read_json(source / f"seed-{seed}" / "result.json")
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
             finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
-        write_record(target)
+        if ranks.main:
+            write_record(target)
+        ranks.wait()
     return target
 
 
@@ -240,6 +262,7 @@ def _run_seed(
     storing: Storing,
     accelerator: Accelerator,
     resume: bool,
+    micro_batch: int | None,
     checkpoint_minutes: float,
     progress: Progress | None,
 ) -> None:
@@ -252,8 +275,6 @@ def _run_seed(
         module = system.Frozen(cast(system.Composed, module))
     inputs = prepare.make_inputs(module, plan, corpus, storing, device=accelerator.device, progress=progress)
     fit_head(module, inputs["train"], plan.recipe, accelerator)
-    # Whatever was drawn on the way here (a store made or found), dropout starts from the same place.
-    torch.manual_seed(seed)
     at = fit(
         module,
         inputs["train"],
@@ -263,11 +284,13 @@ def _run_seed(
         folder=folder,
         accelerator=accelerator,
         resume=resume,
+        micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
         progress=progress,
     )
     sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
-    trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
+    if accelerator.is_main_process:
+        trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
     del inputs["train"]
     finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
 
