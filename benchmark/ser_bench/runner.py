@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +25,8 @@ from ser_bench.result import finish
 from ser_bench.task import Task, resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
-from ser_bench.training.fit import Position, fit
+from ser_bench.training.fit import Position, check_division, fit
+from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +52,15 @@ def run(
     allow_missing: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    micro_batch: int | None = None,
     cache: Path | None = None,
     checkpoint_minutes: float = 10.0,
     tracker: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a system with one recipe on one release, score it, and leave a record.
+
+    Under a launcher (``accelerate launch``) every process calls this alike; the main one writes.
 
     Args:
         plugin: a system's name; or ``audio``, ``text``, ``head`` (None: ``concat``) name an ad-hoc composition.
@@ -74,6 +80,7 @@ def run(
         allow_missing: go on without utterances that have no audio; the record says how many.
         out: the run folder; None: ``runs/<system>-<settings digest>``.
         resume: go on with an unfinished seed.
+        micro_batch: utterances that go through the system at once, where memory is short (``training.fit``).
         cache: root of the cache.
         checkpoint_minutes: see ``training.fit``.
         tracker: where the training may be followed (``tracking.TRACKERS``), beside its log.
@@ -108,45 +115,71 @@ def run(
         cache=cache,
         progress=progress,
     )
-    _train(task, seeds, resume, tracker, checkpoint_minutes, progress)
+    way = _Way(
+        resume=resume,
+        micro_batch=micro_batch,
+        tracker=tracker,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress if task.accelerator.is_main_process else None,
+    )
+    _train(task, seeds, way)
     return task.folder
 
 
-def _train(
-    task: Task,
-    seeds: Sequence[int],
-    resume: bool,
-    tracker: str | None,
-    checkpoint_minutes: float,
-    progress: Progress | None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How seeds are trained, which no result depends on."""
+
+    resume: bool
+    micro_batch: int | None
+    tracker: str | None
+    checkpoint_minutes: float
+    progress: Progress | None
+
+
+def _train(task: Task, seeds: Sequence[int], way: _Way) -> None:
     """Train and score the seeds of a task that are not finished, those of its first stage before them."""
-    folder = task.folder
-    _check_seeds(task, seeds, resume)
-    if task.first is not None and (missing := _missing(task.first.folder, seeds)):
+    folder, ranks = task.folder, Ranks(task.accelerator)
+    check_division(task.plan.recipe, ranks.count, way.micro_batch)
+    missing: list[int] = []
+    if ranks.main:
+        _check_seeds(task, seeds, way.resume)
+        missing = [] if task.first is None else _missing(task.first.folder, seeds)
+    if task.first is not None and (missing := ranks.from_main(missing)):
         if task.first.given:
             raise WeightsError(
                 f"--weights audio={task.first.folder} has no finished seed {missing[0]}, and seed N starts from its "
                 "seed N. Train it there, or leave out --weights audio to have the first stage made."
             )
-        log.warning("first stage: %s, seeds %s, in %s", task.first.plan.name, missing, task.first.folder)
-        _train(task.first, missing, resume, tracker, checkpoint_minutes, progress)
-    with hold(folder, shared=True):  # other processes may train other seeds in it
+        _train(task.first, missing, way)
+    with _held(folder, ranks, shared=True):  # other processes may train other seeds in it
         for seed in seeds:
-            with hold(folder / f"seed-{seed}"), runs.noting_failure(folder / f"seed-{seed}"):
-                if (folder / f"seed-{seed}" / "result.json").exists():
+            place = folder / f"seed-{seed}"
+            with _held(place, ranks), runs.noting_failure(place) if ranks.main else nullcontext():
+                if ranks.from_main((place / "result.json").exists()):
                     log.info("seed %d is finished already", seed)
-                    records.settle(folder, task.settings)
+                    if ranks.main:
+                        records.settle(folder, task.settings)
                     continue
                 torch.manual_seed(seed)
                 module = system.build(task.plan, task.weights, task.plan.recipe)
                 if task.strategy == "none":
                     _require_complete(module, task.plan)
                 start = None if task.first is None else stages.take_encoder(module, task.first.folder, seed)
-                records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing behind
-                with tracking.tracking(task.accelerator, tracker, folder / f"seed-{seed}", task.settings, seed):
-                    _run_seed(task, seed, module, start, resume, checkpoint_minutes, progress)
-        write_record(folder)
+                if ranks.main:
+                    records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing
+                with tracking.tracking(
+                    task.accelerator, way.tracker if ranks.main else None, place, task.settings, seed
+                ):
+                    _run_seed(task, seed, module, start, way)
+        if ranks.main:
+            write_record(folder)
+        ranks.wait()
+
+
+def _held(folder: Path, ranks: Ranks, *, shared: bool = False) -> AbstractContextManager[None]:
+    """Keep a folder to the main process and those that train with it."""
+    return hold(folder, shared=shared) if ranks.main else nullcontext()
 
 
 def write_record(folder: Path) -> dict[str, Any]:
@@ -191,7 +224,7 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, old["recipe"]["precision"])
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
@@ -217,11 +250,15 @@ def score(
         "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    with hold(target):
-        records.settle(target, settings)
+    ranks = Ranks(accelerator)
+    progress = progress if ranks.main else None
+    done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
+    with _held(target, ranks):
+        if ranks.main:
+            records.settle(target, settings)
         for seed in numbers:
             folder = target / f"seed-{seed}"
-            if (folder / "result.json").exists():
+            if seed in done:
                 continue
             model = trained.load(source, seed=seed)
             inputs = prepare.make_inputs(
@@ -231,7 +268,9 @@ def score(
             result = records.read_json(source / f"seed-{seed}" / "result.json")
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
             finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
-        write_record(target)
+        if ranks.main:
+            write_record(target)
+        ranks.wait()
     return target
 
 
@@ -240,9 +279,7 @@ def _run_seed(
     seed: int,
     module: nn.Module,
     start: str | None,
-    resume: bool,
-    checkpoint_minutes: float,
-    progress: Progress | None,
+    way: _Way,
 ) -> None:
     """Fit what is counted, train, score and save one seed of a built module; ``start`` is its first stage's."""
     plan, corpus, accelerator, folder = task.plan, task.corpus, task.accelerator, task.folder / f"seed-{seed}"
@@ -253,12 +290,10 @@ def _run_seed(
             cast(Any, module).fit(train)
     if task.freezes:
         module = system.Frozen(cast(system.Composed, module))
-    inputs = prepare.make_inputs(module, plan, corpus, task.storing, device=accelerator.device, progress=progress)
+    inputs = prepare.make_inputs(module, plan, corpus, task.storing, device=accelerator.device, progress=way.progress)
     at = Position(best_epoch=0, finished=True)
     if trains:
         fit_head(module, inputs["train"], plan.recipe, accelerator)
-        # Whatever was drawn on the way here (a store made or found), dropout starts from the same place.
-        torch.manual_seed(seed)
         at = fit(
             module,
             inputs["train"],
@@ -267,14 +302,16 @@ def _run_seed(
             seed=seed,
             folder=folder,
             accelerator=accelerator,
-            resume=resume,
-            checkpoint_minutes=checkpoint_minutes,
-            progress=progress,
+            resume=way.resume,
+            micro_batch=way.micro_batch,
+            checkpoint_minutes=way.checkpoint_minutes,
+            progress=way.progress,
         )
     sizes = {part: "tiny" if given == "tiny" else "random" for part, given in task.weights.items()}
-    trained.save(folder / "model", module, plan, strategy=task.strategy, sizes=sizes)
+    if accelerator.is_main_process:
+        trained.save(folder / "model", module, plan, strategy=task.strategy, sizes=sizes)
     del inputs["train"]
-    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress, first_stage=start)
+    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, way.progress, first_stage=start)
 
 
 def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Accelerator) -> None:

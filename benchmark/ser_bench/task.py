@@ -92,7 +92,9 @@ def resolve(
             f"--weights {runs[-1]} is a run folder, which is what --strategy finetune-freeze takes its audio encoder "
             "from. Name a checkpoint's folder."
         )
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    plan, audio_plan = _with_recipes(plan, strategy, changes or {}, head_changes or {})
+    accelerator = accelerator_for(trained.device_named(device) if device else None, plan.recipe.precision)
+    progress = progress if accelerator.is_main_process else None
     opened = opening(
         corpus,
         release=release,
@@ -132,13 +134,9 @@ def resolve(
             first=first,
         )
 
-    if strategy != "finetune-freeze":
-        plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes or {}))
+    if audio_plan is None:
         made = task(plan, chosen, strategy, opened)
         return dataclasses.replace(made, folder=place or made.folder)
-    audio_plan = stages.audio_plan(plan, host())
-    audio_plan = dataclasses.replace(audio_plan, recipe=recipes.changed(audio_plan.recipe, changes or {}))
-    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, head_changes or {}))
     start = chosen["audio"]
     if stages.is_run(start):
         first = task(audio_plan, {"audio": "random"}, "finetune", opened.without_texts())
@@ -152,6 +150,23 @@ def resolve(
     size: Weights = "tiny" if first.settings["system"]["weights"] == "tiny" else "random"
     made = task(plan, {"audio": size, "text": chosen["text"]}, strategy, opened, first)
     return dataclasses.replace(made, folder=place or made.folder)
+
+
+def _with_recipes(
+    plan: Plan, strategy: str, changes: Mapping[str, Any], head_changes: Mapping[str, Any]
+) -> tuple[Plan, Plan | None]:
+    """Return the plan with its recipe changed, and that of the first stage, if there is one."""
+    if strategy != "finetune-freeze":
+        return dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes)), None
+    first = stages.audio_plan(plan, host())
+    first = dataclasses.replace(first, recipe=recipes.changed(first.recipe, changes))
+    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, head_changes))
+    if first.recipe.precision != plan.recipe.precision:
+        raise TrainingError(
+            f"recipe.precision is {first.recipe.precision} and head_recipe.precision {plan.recipe.precision}; the two "
+            "stages are computed alike. Set both to the same."
+        )
+    return plan, first
 
 
 def _check_strategy(strategy: str, plan: Plan) -> None:
