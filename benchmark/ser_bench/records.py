@@ -312,11 +312,19 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
             f"what this run is made of cannot go into a record, at {fault}. Correct the option, or the plugin's spec, "
             "that it comes from."
         )
-    path = folder / "settings.json"
-    if not path.exists():
-        atomic_write(path, canonical(settings))
+    if not (folder / "settings.json").exists():
+        atomic_write(folder / "settings.json", canonical(settings))
         return
-    differing = _differences(read_json(path), json.loads(canonical(settings)))
+    agree(folder, settings)
+
+
+def agree(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the run in a folder has these settings.
+
+    Raises:
+        RecordError: it has others (names the first that differ).
+    """
+    differing = _differences(read_json(folder / "settings.json"), json.loads(canonical(settings)))
     if differing:
         shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise RecordError(
