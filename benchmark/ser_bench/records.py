@@ -131,6 +131,7 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
         "corpus": {**settings["corpus"], "partitions": partitions},
         "transcripts": {**settings["transcripts"], **first["transcripts"]},
         **{key: settings[key] for key in ("strategy", "recipe", "frames", "precision", "trained") if key in settings},
+        **({"ceiling": first["ceiling"]} if "ceiling" in first else {}),
         "runs": [result["run"] for result in ordered],
         "summary": summary([result["run"] for result in ordered]),
         "speed": first["speed"],
@@ -226,7 +227,8 @@ def _validator() -> Any:
                 return
         yield from one_by_one(validator, expected, instance, schema)
 
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"items": items})(schema())
+    extend: Any = jsonschema.validators.extend  # which has no types
+    return extend(jsonschema.Draft202012Validator, {"items": items})(schema())
 
 
 def _shape_fault(record: Mapping[str, Any], *, complete: bool = True) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ser_bench import records
 from ser_bench.errors import RecordError
+from ser_bench.records import Json
 from ser_bench.scoring.compare import compare
 
 RECORDS, PREDICTIONS = "records", "predictions"
@@ -28,7 +29,7 @@ _FREE = ("seeds", "v", "frames")
 class Board:
     """All records of a leaderboard, by name (a record's file without ``.json``)."""
 
-    records: dict[str, records.Json]
+    records: dict[str, Json]
 
     @property
     def superseded(self) -> dict[str, str]:
@@ -44,7 +45,7 @@ class Board:
                 found.setdefault(record["reproduces"], []).append(name)
         return found
 
-    def rows(self) -> dict[str, records.Json]:
+    def rows(self) -> dict[str, Json]:
         """Return the records that stand as rows, with the status that is shown."""
         superseded, reproduced = self.superseded, self.reproductions
         return {
@@ -71,6 +72,21 @@ def record_files(leaderboard: Path) -> list[Path]:
     """
     require_folder(leaderboard / RECORDS)
     return sorted((leaderboard / RECORDS).glob("*.json"))
+
+
+def find(word: str, leaderboard: Path) -> tuple[Path, Json]:
+    """Return the record, and its file, of a run folder, a record file, or the name of a record on the leaderboard.
+
+    Raises:
+        RecordError: it is none of these, or malformed.
+    """
+    for path in (Path(word) / "record.json", Path(word), leaderboard / RECORDS / f"{word}.json"):
+        if path.is_file():
+            return path, records.read(path)
+    raise RecordError(
+        f"'{word}' is no run folder, no record file, and no record of {leaderboard}. Give one of these; names are "
+        f"those of the files in {leaderboard / RECORDS} without .json."
+    )
 
 
 def require_folder(folder: Path) -> None:
@@ -100,7 +116,7 @@ def name_of(record: Mapping[str, Any]) -> str:
     return f"{system}-{records.digest(content, 8)}"
 
 
-def check_relation(name: str, record: Mapping[str, Any], others: Mapping[str, records.Json]) -> None:
+def check_relation(name: str, record: Mapping[str, Any], others: Mapping[str, Json]) -> None:
     """Check what a record says of another: that it supersedes or reproduces it.
 
     Args:
@@ -128,7 +144,7 @@ def check_relation(name: str, record: Mapping[str, Any], others: Mapping[str, re
         _check_reproduction(name, record, others[record["reproduces"]])
 
 
-def _check_successor(name: str, record: Mapping[str, Any], others: Mapping[str, records.Json]) -> None:
+def _check_successor(name: str, record: Mapping[str, Any], others: Mapping[str, Json]) -> None:
     old = record["supersedes"]
     rivals = [n for n, other in others.items() if n != name and other.get("supersedes") == old]
     if rivals:

@@ -7,6 +7,7 @@ published before must still be there byte for byte; what is rendered must be wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def _check_links(leaderboard: Path, report: Report) -> None:
     """Nothing under the folder is a link, a pipe or a device."""
     for path in sorted(leaderboard.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            report.faults.append((_under(path, leaderboard), "is a link or no regular file. Put the file itself there."))
+            report.faults.append(
+                (_under(path, leaderboard), "is a link or no regular file. Put the file itself there.")
+            )
 
 
 def _read_records(
@@ -194,13 +197,11 @@ def _check_file(
         first[same] = (record, columns)
 
 
-def _check_rendered(
-    leaderboard: Path, report: Report, rendered: Callable[[Path], Mapping[Path, bytes]] | None
-) -> None:
-    if rendered is None:
-        from ser_bench.leaderboard.table import render_files as rendered
+def _check_rendered(leaderboard: Path, report: Report, rendered: Callable[[Path], Mapping[Path, bytes]] | None) -> None:
+    from ser_bench.leaderboard.table import render_files
+
     try:
-        files = rendered(leaderboard)
+        files = (rendered or render_files)(leaderboard)
     except RecordError as error:
         if not report.faults:  # what is wrong with a record has been said
             report.faults.append((".", f"cannot be rendered: {error}"))
@@ -227,18 +228,12 @@ def _under(path: Path, leaderboard: Path) -> str:
     return str(path.relative_to(leaderboard))
 
 
-class _collected:  # noqa: N801 - read as a word of the language
+@contextmanager
+def _collected(report: Report, path: Path, leaderboard: Path) -> Iterator[None]:
     """Turn an error about one file into a fault of the report."""
-
-    def __init__(self, report: Report, path: Path, leaderboard: Path) -> None:
-        self._report, self._name = report, _under(path, leaderboard)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, RecordError | FileNotFoundError):
-            return False
-        told = str(error) if isinstance(error, RecordError) else "is missing. Restore it; published files only grow."
-        self._report.faults.append((self._name, told))
-        return True
+    try:
+        yield
+    except FileNotFoundError:
+        report.faults.append((_under(path, leaderboard), "is missing. Restore it; published files only grow."))
+    except RecordError as error:
+        report.faults.append((_under(path, leaderboard), str(error)))

@@ -1,7 +1,7 @@
 """What a leaderboard held at the commit that a change is to land on: published files only grow.
 
-Files are compared with git's own digests of their content, so that no setting of the checkout (attributes, filters, an index
-that looks away) can hide an edit.
+Files are compared with git's own digests of their content, so that no setting of the checkout (attributes, filters, an
+index that looks away) can hide an edit.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def at_base(leaderboard: Path, base: str | None) -> Published | None:
             return None
         raise RecordError(f"--base {base} was given, and {leaderboard} is in no git checkout. Leave it out.")
     names = [base] if base is not None else _BRANCHES
-    commits = (_git(folder, "merge-base", "--end-of-options", name, "HEAD") for name in names)
+    commits = (_git(folder, "merge-base", name, "HEAD") for name in names if not name.startswith("-"))
     commit = next((found for found in commits if found), None)
     if commit is None:
         if base is None:
@@ -82,7 +82,8 @@ def at_base(leaderboard: Path, base: str | None) -> Published | None:
 
 def _blobs(folder: Path, top: Path, commit: str) -> dict[str, tuple[str, str]]:
     inside = folder.relative_to(top)
-    listed = _git(top, "ls-tree", "-r", "-z", "--full-tree", commit, "--", str(inside / RECORDS), str(inside / PREDICTIONS))
+    places = [str(inside / part) for part in (RECORDS, PREDICTIONS)]
+    listed = _git(top, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *places)
     found = {}
     for line in filter(None, (listed or "").split("\0")):
         about, _, path = line.partition("\t")
