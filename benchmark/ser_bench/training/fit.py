@@ -233,7 +233,7 @@ def _resumed(at: Position, here: Position) -> Position:
         log.warning("resuming with %d threads after %d: rounding may differ", here.threads, at.threads)
     if at.processes != here.processes:
         log.warning(
-            "resuming with %d processes after %d: dropout draws other masks, and rounding may differ",
+            "processes: %d, after %d before: dropout draws other masks, and rounding may differ",
             here.processes,
             at.processes,
         )
