@@ -172,6 +172,10 @@ class Recipe:
     regularisation: Regularisation = field(default_factory=Regularisation)
     bucket_batches: int = 8
     """Batches whose utterances are sorted by length together (ours; the paper says buckets sorted by length)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What encoders compute in; ``auto`` is bfloat16 on a GPU, float32 on the CPU. Heads and loss stay in float32."""
+    frontend_precision: Literal["float32", "bfloat16"] = "float32"
+    """What audio front ends compute in; another one makes another store (ours: float32 is exact)."""
 
     def __post_init__(self) -> None:
         """Refuse a recipe that cannot be trained, telling all faults at once."""
@@ -181,6 +185,12 @@ class Recipe:
             faults.append(f"attributes is {list(self.attributes)}, expected different names out of {list(ATTRIBUTES)}")
         if self.optimiser not in ("adam", "adamw"):
             faults.append(f"optimiser is {self.optimiser!r}, expected 'adam' or 'adamw'")
+        for name, kinds in (
+            ("precision", ("auto", "float32", "bfloat16")),
+            ("frontend_precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in kinds:
+                faults.append(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, kinds))}")
         for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1), ("bucket_batches", 1)):
             if getattr(self, name) < low:
                 faults.append(f"{name} is {getattr(self, name)}, expected {low} or more")

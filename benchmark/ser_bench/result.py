@@ -22,6 +22,7 @@ from ser_bench.training.batches import Inputs
 from ser_bench.training.device import device_name, peak_memory
 from ser_bench.training.fit import Position
 from ser_bench.training.predict import predict
+from ser_bench.training.ranks import Ranks
 
 
 def finish(
@@ -35,16 +36,23 @@ def finish(
     at: Position,
     progress: Progress | None,
 ) -> None:
-    """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
+    """Predict and score all but train; write predictions, then the result, which marks the seed as finished.
+
+    Several processes share the prediction; the main one does the rest.
+    """
+    ranks = Ranks(accelerator)
     began, audio_seconds = time.monotonic(), 0.0
     values: dict[str, NDArray[np.float64]] = {}
     for done, (name, part) in enumerate(inputs.items(), start=1):
         with accelerator.autocast():
-            values[name] = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device) * 6 + 1
+            predicted = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device, ranks=ranks)
+        values[name] = predicted * 6 + 1
         audio_seconds += float(part.duration.sum())
         if progress is not None:
             progress("predicting", done, len(inputs))
     took = time.monotonic() - began
+    if not ranks.main:
+        return
     attributes = plan.recipe.attributes
     digest = tables.write_predictions(
         folder / "predictions.parquet", {name: part.utterance for name, part in inputs.items()}, values, attributes

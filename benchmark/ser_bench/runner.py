@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from ser_bench.task import resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
 from ser_bench.training.fit import Position, fit
+from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,15 @@ def run(
     allow_missing: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    micro_batch: int | None = None,
     cache: Path | None = None,
     checkpoint_minutes: float = 10.0,
     tracker: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a system with one recipe on one release, score it, and leave a record.
+
+    Under a launcher (``accelerate launch``) every process calls this alike; the main one writes.
 
     Args:
         plugin: a system's name; or ``audio``, ``text``, ``head`` (None: ``concat``) name an ad-hoc composition.
@@ -70,6 +75,7 @@ def run(
         allow_missing: go on without utterances that have no audio; the record says how many.
         out: the run folder; None: ``runs/<system>-<settings digest>``.
         resume: go on with an unfinished seed.
+        micro_batch: utterances that go through the system at once, where memory is short (``training.fit``).
         cache: root of the cache.
         checkpoint_minutes: see ``training.fit``.
         tracker: where the training may be followed (``tracking.TRACKERS``), beside its log.
@@ -99,25 +105,31 @@ def run(
         frames=frames,
         frames_dtype=frames_dtype,
         allow_missing=allow_missing,
+        micro_batch=micro_batch,
         out=out,
         cache=cache,
         progress=progress,
     )
-    folder = task.folder
-    _require_finished(folder, seeds, resume)
-    with hold(folder, shared=True):  # other processes may train other seeds in it
+    folder, ranks = task.folder, Ranks(task.accelerator)
+    progress = progress if ranks.main else None
+    if ranks.main:
+        _require_finished(folder, seeds, resume)
+    with hold(folder, shared=True) if ranks.main else nullcontext():  # others may train other seeds in it
         for seed in seeds:
-            with hold(folder / f"seed-{seed}"), runs.noting_failure(folder / f"seed-{seed}"):
-                if (folder / f"seed-{seed}" / "result.json").exists():
+            own = folder / f"seed-{seed}"
+            with _working(own, ranks):
+                if ranks.from_main((own / "result.json").exists()):
                     log.info("seed %d is finished already", seed)
-                    records.settle(folder, task.settings)
+                    if ranks.main:
+                        records.settle(folder, task.settings)
                     continue
                 torch.manual_seed(seed)
                 module = system.build(task.plan, task.weights, task.plan.recipe)
-                records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing behind
-                with tracking.tracking(task.accelerator, tracker, folder / f"seed-{seed}", task.settings, seed):
+                if ranks.main:
+                    records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing
+                with tracking.tracking(task.accelerator, tracker, own, task.settings, seed):
                     _run_seed(
-                        folder / f"seed-{seed}",
+                        own,
                         seed,
                         module,
                         task.plan,
@@ -127,10 +139,13 @@ def run(
                         task.storing,
                         task.accelerator,
                         resume,
+                        micro_batch,
                         checkpoint_minutes,
                         progress,
                     )
-        write_record(folder)
+        if ranks.main:
+            write_record(folder)
+        ranks.wait()
     return folder
 
 
@@ -176,7 +191,7 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, old["recipe"]["precision"])
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
@@ -202,11 +217,15 @@ def score(
         "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    with hold(target):
-        records.settle(target, settings)
+    ranks = Ranks(accelerator)
+    progress = progress if ranks.main else None
+    done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
+    with hold(target) if ranks.main else nullcontext():
+        if ranks.main:
+            records.settle(target, settings)
         for seed in numbers:
             folder = target / f"seed-{seed}"
-            if (folder / "result.json").exists():
+            if seed in done:
                 continue
             model = trained.load(source, seed=seed)
             inputs = prepare.make_inputs(
@@ -216,7 +235,9 @@ def score(
             result = records.read_json(source / f"seed-{seed}" / "result.json")
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
             finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
-        write_record(target)
+        if ranks.main:
+            write_record(target)
+        ranks.wait()
     return target
 
 
@@ -231,6 +252,7 @@ def _run_seed(
     storing: Storing,
     accelerator: Accelerator,
     resume: bool,
+    micro_batch: int | None,
     checkpoint_minutes: float,
     progress: Progress | None,
 ) -> None:
@@ -243,8 +265,6 @@ def _run_seed(
         module = system.Frozen(cast(system.Composed, module))
     inputs = prepare.make_inputs(module, plan, corpus, storing, device=accelerator.device, progress=progress)
     fit_head(module, inputs["train"], plan.recipe, accelerator)
-    # Whatever was drawn on the way here (a store made or found), dropout starts from the same place.
-    torch.manual_seed(seed)
     at = fit(
         module,
         inputs["train"],
@@ -254,11 +274,13 @@ def _run_seed(
         folder=folder,
         accelerator=accelerator,
         resume=resume,
+        micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
         progress=progress,
     )
     sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
-    trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
+    if accelerator.is_main_process:
+        trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
     del inputs["train"]
     finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
 
@@ -284,6 +306,16 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     head.cpu()
     solve(audio, text, labels)
     head.to(accelerator.device)
+
+
+@contextmanager
+def _working(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Keep a seed's folder to these processes, and leave in it why its training failed, if it does."""
+    if not ranks.main:
+        yield
+        return
+    with hold(folder), runs.noting_failure(folder):
+        yield
 
 
 def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:

@@ -17,6 +17,8 @@ from ser_bench.interface import Weights
 from ser_bench.prepare import Corpus, Progress, Storing
 from ser_bench.settings import settings_of
 from ser_bench.training.device import accelerator_for, precision
+from ser_bench.training.fit import check_division
+from ser_bench.training.ranks import Ranks
 
 STRATEGIES = ("finetune", "frozen")
 
@@ -52,6 +54,7 @@ def resolve(
     frames: str = "store",
     frames_dtype: str = "float16",
     allow_missing: bool = False,
+    micro_batch: int | None = None,
     out: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -74,7 +77,10 @@ def resolve(
     if transcripts not in (None, "none") and "text" not in plan.reads:
         raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
     chosen = system.parse_weights(weights, plan)
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, plan.recipe.precision)
+    ranks = Ranks(accelerator)
+    check_division(plan.recipe, ranks.count, micro_batch)
+    progress = progress if ranks.main else None
     opened = opening(
         corpus,
         release=release,

@@ -50,7 +50,10 @@ class Trained:
             given = "give what is said (--text), or what hears it (--asr)"
             need = f"reads text: {given}" if text is None else "reads no text: leave it out (--text, --asr)"
             raise TranscriptError(f"{self.plan.name} {need}.")
-        heard = prepare.audio_array(self.module, _checked(wave), self.device) if "audio" in self.plan.reads else None
+        how = self.plan.recipe.frontend_precision
+        heard = (
+            prepare.audio_array(self.module, _checked(wave), self.device, how) if "audio" in self.plan.reads else None
+        )
         read = prepare.text_array(self.module, text)[0] if text is not None else None
         inputs = Inputs(
             utterance=["the given utterance"],

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import add_condition, add_corpus, command, print_json
+from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json
 
 
 def add(commands: Any) -> None:
@@ -55,6 +55,12 @@ def _add_run(commands: Any) -> None:
         "--tracker",
         metavar="NAME",
         help="follow the training in tensorboard, wandb, mlflow, trackio, ... too (log.jsonl is always written)",
+    )
+    run.add_argument(
+        "--micro-batch",
+        metavar="N",
+        type=int,
+        help="utterances that go through at once, where memory is short; the gradient stays that of the whole batch",
     )
     _add_reading(run)
 
@@ -133,10 +139,11 @@ def _run(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             resume=arguments.resume,
             tracker=arguments.tracker,
+            micro_batch=arguments.micro_batch,
             progress=progress,
             **_reading(arguments),
         )
-    return _show_run(folder, arguments)
+    return _show_run(folder, arguments) if leads() else 0
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -153,7 +160,7 @@ def _score(arguments: argparse.Namespace) -> int:
     out = arguments.out or source.with_name("-".join(words))
     with closing(Reporter()) as progress:
         folder = score(source, out=out, condition=arguments.condition, progress=progress, **_reading(arguments))
-    return _show_run(folder, arguments)
+    return _show_run(folder, arguments) if leads() else 0
 
 
 def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
