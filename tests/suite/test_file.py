@@ -174,6 +174,7 @@ FULL: dict[str, Any] = {
     "frames": "off",
     "frames_dtype": "float32",
     "allow_missing": True,
+    "micro_batch": 4,
     "tracker": "tensorboard",
 }
 

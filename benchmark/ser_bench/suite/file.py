@@ -31,6 +31,7 @@ _WORDS: dict[str, tuple[type, ...]] = {
     "frames": (str,),
     "frames_dtype": (str,),
     "allow_missing": (bool,),
+    "micro_batch": (int,),
     "tracker": (str,),
 }
 """Key of a run -> what its value, or each of its choices, may be."""

@@ -32,6 +32,7 @@ class RunSpec:
     frames: str = "store"
     frames_dtype: str = "float16"
     allow_missing: bool = False
+    micro_batch: int | None = None
     tracker: str | None = None
     out: str | None = None
     """The run folder; None: ``<the suite's folder>/<system>-<settings digest>``."""
