@@ -15,7 +15,7 @@ import pytest
 import ser_bench
 from ser_bench import cli
 from ser_bench.host import Host
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 from ser_bench.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -13,7 +13,9 @@ import pytest
 
 from ser_bench import cache, records
 from ser_bench.errors import RecordError
-from ser_bench.leaderboard.table import Row, from_record, ranks, read_reported, render, run_table, table, tracks
+from ser_bench.leaderboard.rows import Row, from_record, ranks, read_reported, tracks
+from ser_bench.leaderboard.render import render
+from ser_bench.leaderboard.table import run_table, table
 
 HEADER = "system,modality,transcripts,release,release_note,parameters_m,partition,arousal,valence,dominance,source\n"
 
