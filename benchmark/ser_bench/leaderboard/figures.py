@@ -10,7 +10,7 @@ from ser_bench.leaderboard.rows import COLUMNS, Row
 from ser_bench.leaderboard.svg import Axes, Drawing, log_ticks, ticks
 
 if TYPE_CHECKING:
-    from ser_bench.leaderboard.board import TrackView
+    from ser_bench.leaderboard.views import TrackView
 
 SEEN, UNSEEN = "test1", "test2"
 SERIES = {"arousal": "a", "valence": "v", "dominance": "d", "mean": "m"}

@@ -15,9 +15,9 @@ from typing import Any
 
 from ser_bench import records
 from ser_bench.cache import atomic_write
-from ser_bench.leaderboard import board as boards
+from ser_bench.leaderboard import views
 from ser_bench.leaderboard import figures, site, table
-from ser_bench.leaderboard.board import Board
+from ser_bench.leaderboard.views import Board
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -48,7 +48,7 @@ def render_files(leaderboard: Path, *, cache: Path | None = None) -> dict[str, b
 
     Everything is drawn anew: what stands on disk is not looked at.
     """
-    return {name: piece.make() for name, piece in _pieces(leaderboard, boards.read(leaderboard, cache=cache)).items()}
+    return {name: piece.make() for name, piece in _pieces(leaderboard, views.read(leaderboard, cache=cache)).items()}
 
 
 def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = None) -> Rendered:
@@ -64,8 +64,8 @@ def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = N
         StoreError: a file cannot be written.
     """
     target = out or leaderboard
-    pieces = _pieces(leaderboard, boards.read(leaderboard, cache=cache))
-    manifest = boards.kept_for(target, "files", cache)
+    pieces = _pieces(leaderboard, views.read(leaderboard, cache=cache))
+    manifest = views.kept_for(target, "files", cache)
     before = _read_manifest(manifest)
     entries, written, readme = {}, [], b""
     for name, piece in pieces.items():
@@ -130,7 +130,7 @@ def _of_record(path: Path, digest: str, draw: Callable[[Mapping[str, Any], str],
 
 
 def _key(content: bytes) -> str:
-    return hashlib.sha256(boards.code_digest().encode() + content).hexdigest()[:16]
+    return hashlib.sha256(views.code_digest().encode() + content).hexdigest()[:16]
 
 
 def _entry(piece: Piece, content: bytes) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import figures, reproduce
-from ser_bench.leaderboard.board import Board, TrackView, told_texts
+from ser_bench.leaderboard.views import Board, TrackView, told_texts
 from ser_bench.leaderboard.rows import COLUMNS, RANKED, Row, from_record
 from ser_bench.leaderboard.table import LETTERS, remarks, status, texts
 from ser_bench.version import VERSION

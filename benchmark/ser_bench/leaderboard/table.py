@@ -14,7 +14,7 @@ from tabulate import tabulate
 from ser_bench.leaderboard.rows import COLUMNS, RANKED, Row, Standing, few_clusters, sides, standings
 
 if TYPE_CHECKING:
-    from ser_bench.leaderboard.board import Board, TrackView
+    from ser_bench.leaderboard.views import Board, TrackView
 
 LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
 """What the heads of narrow columns say."""
