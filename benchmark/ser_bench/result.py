@@ -75,6 +75,7 @@ def finish(
         },
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),
+        "ceiling": {name: corpus.ceiling[name] for name in scores},
         "left_out": sorted(corpus.rows.keys() - {"train"} - inputs.keys()),
         "speed": {
             "device": device_name(device),

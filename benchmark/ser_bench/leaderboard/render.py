@@ -6,6 +6,7 @@ key is the same, and that still is what was written, is left alone; one that is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,9 +16,9 @@ from typing import Any
 
 from ser_bench import records
 from ser_bench.cache import atomic_write
-from ser_bench.leaderboard import views
-from ser_bench.leaderboard import figures, site, table
-from ser_bench.leaderboard.views import Board
+from ser_bench.leaderboard import figures, site, table, views
+from ser_bench.leaderboard.board import RECORDS
+from ser_bench.leaderboard.views import Shown
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -43,12 +44,13 @@ class Rendered:
     """The page to open."""
 
 
-def render_files(leaderboard: Path, *, cache: Path | None = None) -> dict[str, bytes]:
+def render_files(leaderboard: Path, *, cache: Path | None = None) -> dict[Path, bytes]:
     """Return all files that rendering a leaderboard writes, relative to its folder, and their content.
 
     Everything is drawn anew: what stands on disk is not looked at.
     """
-    return {name: piece.make() for name, piece in _pieces(leaderboard, views.read(leaderboard, cache=cache)).items()}
+    pieces = _pieces(leaderboard, views.read(leaderboard, cache=cache))
+    return {Path(name): piece.make() for name, piece in pieces.items()}
 
 
 def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = None) -> Rendered:
@@ -92,16 +94,19 @@ def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = N
     )
 
 
-def _pieces(leaderboard: Path, board: Board) -> dict[str, Piece]:
+def _pieces(leaderboard: Path, board: Shown) -> dict[str, Piece]:
     """Return every file but the manifest; README.md comes last, so that it never tells of a page that is not there."""
     pieces: dict[str, Piece] = {}
     for name, content in site.assets().items():
         pieces[f"site/assets/{name}"] = _ready(content)
     pieces["site/compare.html"] = _ready(site.compare_page().encode())
     for stem, digest in board.digests.items():
-        path = leaderboard / "records" / f"{stem}.json"
+        path = leaderboard / RECORDS / f"{stem}.json"
+        again = tuple(board.reproductions.get(stem, ()))
         pieces[f"site/data/{stem}.js"] = _of_record(path, digest, site.data_script)
-        pieces[f"site/systems/{stem}.html"] = _of_record(path, digest, site.system_page)
+        pieces[f"site/systems/{stem}.html"] = _of_record(
+            path, f"{digest} {again}", functools.partial(site.system_page, reproductions=again)
+        )
     drawn: dict[str, list[str]] = {}
     for view in board.tracks:
         pieces[f"site/tables/{view.slug}.tex"] = _ready(table.latex(view).encode())
@@ -124,9 +129,9 @@ def _ready(content: bytes) -> Piece:
     return Piece(key=_key(content), make=lambda: content)
 
 
-def _of_record(path: Path, digest: str, draw: Callable[[Mapping[str, Any], str], str]) -> Piece:
-    """Return a piece that is made from one record alone, which is not opened unless it is drawn."""
-    return Piece(key=_key(digest.encode()), make=lambda: draw(records.read_json(path), path.stem).encode())
+def _of_record(path: Path, content: str, draw: Callable[[Mapping[str, Any], str], str]) -> Piece:
+    """Return a piece that is made from one record, which is not opened unless it is drawn."""
+    return Piece(key=_key(content.encode()), make=lambda: draw(records.read_json(path), path.stem).encode())
 
 
 def _key(content: bytes) -> str:

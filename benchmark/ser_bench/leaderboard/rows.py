@@ -8,19 +8,18 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ser_bench import records
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.leaderboard.board import RANKED
 from ser_bench.scoring.compare import rank
 
 SIDES = (("test1", "seen"), ("test2", "unseen"), ("test3", "test3"))
 COLUMNS = (*ATTRIBUTES, "mean")
-RANKED = ("test1", "test2")
-"""Development chose the models, and test3 is scored by the challenge."""
 _REPORTABLE = ("development", *(partition for partition, _ in SIDES))
 _REPORTED = ("system", "modality", "transcripts", "release", "release_note", "parameters_m", "partition", "source")
 
@@ -59,6 +58,8 @@ class Row:
     """Partition -> of each seed's resampling block, what ranking needs (``_slim``); empty for reported rows."""
     seeds: int = 0
     strategy: str = ""
+    ceiling: Mapping[str, Any] = field(default_factory=dict)
+    """Partition -> how far raters agree on its labels (``scoring.ceiling``), or None."""
     stem: str = ""
     """Name of the record's file without its ending; empty for reported rows."""
     words: tuple[str, ...] = ()
@@ -111,6 +112,7 @@ def from_record(record: Mapping[str, Any], *, stem: str = "") -> Row:
         },
         seeds=len(record["runs"]),
         strategy=record["strategy"],
+        ceiling=record.get("ceiling", {}),
         stem=stem,
         words=_words(record),
         few=tuple(few_clusters(record)),
@@ -291,6 +293,51 @@ def standings(rows: Sequence[Row]) -> list[Standing]:
         Standing(row=row, ranks={partition: place[number] for partition, place in places.items()})
         for number, row in enumerate(ordered)
     ]
+
+
+_RATERS = {"one": "one rater against the others", "simulated": "a simulated rater"}
+
+
+def references(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of what people reach on the labels of a track, to hold systems against; none where it is not known.
+
+    Each partition's is that of the row which knows most utterances with several ratings.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        for partition, found in row.ceiling.items():
+            if found and found["utterances"] > known.get(partition, {"utterances": 0})["utterances"]:
+                known[partition] = found
+    made = []
+    for word, name in _RATERS.items():
+        cells = {
+            partition: {
+                c: {"mean": found[c][word], "std": None, "ci95": None}
+                for c in COLUMNS
+                if found[c] is not None and found[c][word] is not None
+            }
+            for partition, found in known.items()
+        }
+        if any(cells.values()):
+            made.append(_reference(rows[0], name, cells))
+    return made
+
+
+def _reference(like: Row, name: str, cells: Mapping[str, Any]) -> Row:
+    return Row(
+        system=name,
+        modality="human",
+        parameters="",
+        transcripts=like.transcripts,
+        trained_on_text=like.transcripts,
+        status="reference",
+        corpus=like.corpus,
+        identity="",
+        labels=like.labels,
+        condition=like.condition,
+        cells=cells,
+        blocks={},
+    )
 
 
 def _mean(row: Row, partition: str) -> float:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import figures, reproduce
-from ser_bench.leaderboard.views import Board, TrackView, told_texts
-from ser_bench.leaderboard.rows import COLUMNS, RANKED, Row, from_record
+from ser_bench.leaderboard.views import Shown, TrackView, told_texts
+from ser_bench.leaderboard.board import RANKED
+from ser_bench.leaderboard.rows import COLUMNS, Row, from_record
 from ser_bench.leaderboard.table import LETTERS, remarks, status, texts
 from ser_bench.version import VERSION
 
@@ -38,7 +39,7 @@ def assets() -> dict[str, bytes]:
     return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith((".css", ".js", ".svg", ".woff2"))}
 
 
-def index_page(board: Board, drawn: Mapping[str, Sequence[str]]) -> str:
+def index_page(board: Shown, drawn: Mapping[str, Sequence[str]]) -> str:
     """Return the index.
 
     Args:
@@ -59,9 +60,15 @@ def index_page(board: Board, drawn: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def system_page(record: Mapping[str, Any], stem: str) -> str:
-    """Return the page of one run; it depends on its record alone (ranks come in by the board's script)."""
-    row = from_record(record, stem=stem)
+def system_page(record: Mapping[str, Any], stem: str, *, reproductions: Sequence[str] = ()) -> str:
+    """Return the page of one run; ranks, which other runs change, come in by the board's script.
+
+    Args:
+        record: the run's.
+        stem: its file's name without the ending.
+        reproductions: names of the records that reproduce it.
+    """
+    row = from_record({**record, "status": "reproduced" if reproductions else record["status"]}, stem=stem)
     drawn = {"calibration": figures.calibration(record), "layers": figures.layer_weights(record)}
     return _render(
         "system.html",
@@ -79,6 +86,8 @@ def system_page(record: Mapping[str, Any], stem: str) -> str:
         slices=_all_slices(record),
         commands=reproduce.commands(record),
         words=WORDS,
+        reproductions=reproductions,
+        ceiling=_ceiling(record),
     )
 
 
@@ -87,7 +96,7 @@ def compare_page() -> str:
     return _render("compare.html", root="")
 
 
-def board_script(board: Board) -> str:
+def board_script(board: Shown) -> str:
     """Return the script that tells every page which runs there are, and their ranks."""
     found: dict[str, dict[str, Any]] = {}
     for view in board.tracks:
@@ -129,6 +138,7 @@ def _track(view: TrackView, drawn: Sequence[str]) -> dict[str, Any]:
     cells = [
         cell for one in view.standings for p, _ in view.sides if (cell := one.row.cells.get(p, {}).get("mean")) is not None
     ]
+    cells += [cell for row in view.references for p, _ in view.sides if (cell := row.cells.get(p, {}).get("mean"))]
     edges = [edge for cell in cells for edge in (cell["mean"], *(cell["ci95"] or ()))] or [0.0, 1.0]
     return {
         "view": view,
@@ -151,6 +161,7 @@ def _track(view: TrackView, drawn: Sequence[str]) -> dict[str, Any]:
             for one in view.standings
         ],
         "ranked_sides": [partition for partition, _ in view.sides if partition in RANKED],
+        "references": view.references,
         "few": [(one.row.system, "; ".join(one.row.few)) for one in view.standings if one.row.few],
     }
 
@@ -216,6 +227,17 @@ def _all_slices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         if lines:
             kinds.append({"title": title, "partitions": partitions, "lines": lines})
     return kinds
+
+
+def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return, by partition shown, what one rater and a simulated one reach."""
+    known = record.get("ceiling", {})
+    return [
+        {"partition": p, "word": word, **{c: (known[p][c] or {}).get(kind) for c in COLUMNS}}
+        for p in ("test1", "test2", "development")
+        if p in record["summary"] and known.get(p)
+        for kind, word in (("one", "one rater against the others"), ("simulated", "a simulated rater"))
+    ]
 
 
 def _slice_order(name: str) -> tuple[int, str]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from ser_bench.leaderboard.rows import COLUMNS, RANKED, Row, Standing, few_clusters, sides, standings
+from ser_bench.leaderboard.board import RANKED
+from ser_bench.leaderboard.rows import COLUMNS, Row, Standing, few_clusters, references, sides, standings
 
 if TYPE_CHECKING:
-    from ser_bench.leaderboard.views import Board, TrackView
+    from ser_bench.leaderboard.views import Shown, TrackView
 
 LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
 """What the heads of narrow columns say."""
@@ -22,14 +23,14 @@ LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
 
 def table(rows: Sequence[Row], *, style: str = "github") -> str:
     """Return the table of one track in a style of tabulate's, best mean on the seen partition first."""
-    return markdown(standings(rows), style=style)
+    return markdown(standings(rows), references(rows), style=style)
 
 
-def markdown(members: Sequence[Standing], *, style: str = "github") -> str:
-    """Return the table of one track, ordered and ranked already."""
+def markdown(members: Sequence[Standing], people: Sequence[Row] = (), *, style: str = "github") -> str:
+    """Return the table of one track, ordered and ranked already, with what people reach as its last rows."""
     shown = sides([one.row for one in members])
     lines = []
-    for one in members:
+    for one in [*members, *(Standing(row=row, ranks={}) for row in people)]:
         row = one.row
         line = {"system": row.system, "modality": row.modality, "transcripts": texts(row)}
         line["params (M)"] = row.parameters or "-"
@@ -58,6 +59,9 @@ def latex(view: TrackView) -> str:
         for partition, _ in view.sides:
             cells += [_tex_cell(row, partition, column, best[partition, column]) for column in COLUMNS]
         lines.append(cells)
+    for row in view.references:
+        shown = [_tex_cell(row, partition, column, "") for partition, _ in view.sides for column in COLUMNS]
+        lines.append([rf"\emph{{{_tex(row.system)}}}", _tex(row.modality), "--", *shown])
     heads = ["System", "Modality", "Params (M)", *("A V D Mean".split() * len(view.sides))]
     align = ("left", "left", "right", *("right",) * 4 * len(view.sides))
     body = tabulate(lines, headers=heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
@@ -85,7 +89,7 @@ def latex(view: TrackView) -> str:
     )
 
 
-def as_json(board: Board) -> str:
+def as_json(board: Shown) -> str:
     """Return all tracks with all that their tables show, as JSON."""
     return (
         json.dumps(
@@ -96,7 +100,7 @@ def as_json(board: Board) -> str:
                         "labels": view.track[1],
                         "condition": view.track[2],
                         "transcripts": view.track[3],
-                        "rows": [_plain(one) for one in view.standings],
+                        "rows": [_plain(one) for one in _all(view)],
                     }
                     for view in board.tracks
                 ]
@@ -107,6 +111,10 @@ def as_json(board: Board) -> str:
         )
         + "\n"
     )
+
+
+def _all(view: TrackView) -> list[Standing]:
+    return [*view.standings, *(Standing(row=row, ranks={}) for row in view.references)]
 
 
 def _plain(one: Standing) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def _plain(one: Standing) -> dict[str, Any]:
     }
 
 
-def as_csv(board: Board) -> str:
+def as_csv(board: Shown) -> str:
     """Return all tracks as one table, a line for each row and partition."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -137,7 +145,7 @@ def as_csv(board: Board) -> str:
     heads += ["transcripts", "strategy", "status", "seeds", "partition", "rank", *values]
     writer.writerow(heads)
     for view in board.tracks:
-        for one in view.standings:
+        for one in _all(view):
             row = one.row
             fixed = [*view.track, row.system, row.stem, row.modality, row.parameters, texts(row), row.strategy]
             fixed += [status(row), row.seeds or ""]
@@ -184,11 +192,11 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
     return [*found, f"Predictions outside 1..7, over all seeds: {told}."] if told else found
 
 
-def readme(board: Board) -> str:
+def readme(board: Shown) -> str:
     """Return the leaderboard's README.md."""
     parts = ["# Leaderboard", "", EXPLAINED, ""]
     for view in board.tracks:
-        parts += [f"## {_markdown_safe(view.title)}", "", markdown(view.standings), ""]
+        parts += [f"## {_markdown_safe(view.title)}", "", markdown(view.standings, view.references), ""]
         parts += _footnotes(one.row for one in view.standings)
     return "\n".join(parts)
 
@@ -205,7 +213,8 @@ train or development), *unseen* is test2. A rank is 1 + the number of rows of th
 (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand reported rows, rows with
 random, tiny or local weights, rows without some of the audio, and systems pre-trained on MSP-Podcast. *Not
 verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
-digest stands how far the content confirms it. Written by `ser-bench leaderboard render`; not edited by hand.
+digest stands how far the content confirms it. Rows of status *reference* are no systems: one rater against the mean of
+the others, and a simulated rater against the label. Written by `ser-bench leaderboard render`; not edited by hand.
 `site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/` as LaTeX, CSV, JSON."""
 
 

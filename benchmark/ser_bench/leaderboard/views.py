@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as once
 from importlib.resources import files
@@ -19,7 +19,8 @@ from typing import Any
 from ser_bench import records
 from ser_bench.cache import atomic_write, cache_root
 from ser_bench.errors import RecordError
-from ser_bench.leaderboard.rows import Row, Standing, Track, from_record, read_reported, sides, standings, tracks
+from ser_bench.leaderboard.board import Board, record_files
+from ser_bench.leaderboard.rows import Row, Standing, Track, from_record, read_reported, references, sides, standings, tracks
 from ser_bench.version import VERSION
 
 
@@ -34,19 +35,23 @@ class TrackView:
     sides: Sequence[tuple[str, str]]
     """(partition, word) of the sides shown."""
     standings: Sequence[Standing]
+    references: Sequence[Row]
+    """What people reach on these labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Board:
-    """All that is on a leaderboard."""
+class Shown:
+    """All that a leaderboard shows."""
 
     rows: Sequence[Row]
     tracks: Sequence[TrackView]
-    digests: dict[str, str]
-    """Stem -> SHA-256 of the record's file."""
+    digests: Mapping[str, str]
+    """Stem -> SHA-256 of the record's file, of those that stand as rows."""
+    reproductions: Mapping[str, Sequence[str]]
+    """Stem -> names of the records that reproduce it."""
 
 
-def read(leaderboard: Path, *, cache: Path | None = None) -> Board:
+def read(leaderboard: Path, *, cache: Path | None = None) -> Shown:
     """Read ``records/*.json`` and ``reported.csv``, check them, and rank what may be ranked.
 
     Args:
@@ -56,41 +61,42 @@ def read(leaderboard: Path, *, cache: Path | None = None) -> Board:
     Raises:
         RecordError: there is nothing to show, or a record is malformed.
     """
-    rows, digests = _recorded(sorted((leaderboard / "records").glob("*.json")), _Known.open(leaderboard, cache))
+    known = _Known.open(leaderboard, cache)
+    digests, found, relations = {}, {}, {}
+    for path in record_files(leaderboard):
+        content = records.read_content(path)
+        digests[path.stem] = digest = hashlib.sha256(content).hexdigest()
+        found[path.stem], relations[path.stem] = known.row(digest, path.stem, lambda: records.parse(content, where=str(path)))
+    known.write(set(digests.values()))
+    board = Board(records=relations)
+    standing = board.rows()
+    rows = [dataclasses.replace(found[stem], status=one["status"]) for stem, one in standing.items()]
     rows += read_reported(leaderboard / "reported.csv")
     if not rows:
         raise RecordError(
             f"{leaderboard} holds no record; expected {leaderboard / 'records'}/*.json or reported.csv. Put a run "
             "there with `ser-bench leaderboard add RUN`."
         )
-    return of_rows(rows, digests)
-
-
-def of_rows(rows: Sequence[Row], digests: dict[str, str]) -> Board:
-    """Sort rows into tracks and rank them."""
     views: list[TrackView] = []
     for track, members in tracks(rows).items():
         slug = _slug(track, taken={view.slug for view in views})
         found = standings(members)
         views.append(
-            TrackView(track=track, slug=slug, title=_title(track, members), sides=sides(members), standings=found)
+            TrackView(
+                track=track,
+                slug=slug,
+                title=_title(track, members),
+                sides=sides(members),
+                standings=found,
+                references=references(members),
+            )
         )
-    return Board(rows=rows, tracks=views, digests=digests)
-
-
-def _recorded(paths: Sequence[Path], known: _Known) -> tuple[list[Row], dict[str, str]]:
-    rows, digests = [], {}
-    for path in paths:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        row = known.find(digest, path.stem)
-        if row is None:
-            row = from_record(records.read(path), stem=path.stem)
-            known.keep(digest, row)
-        rows.append(row)
-        digests[path.stem] = digest
-    known.write(set(digests.values()))
-    return rows, digests
+    return Shown(
+        rows=rows,
+        tracks=views,
+        digests={stem: digests[stem] for stem in standing},
+        reproductions=board.reproductions,
+    )
 
 
 class _Known:
@@ -110,16 +116,18 @@ class _Known:
             rows = {}
         return cls(path, rows)
 
-    def find(self, digest: str, stem: str) -> Row | None:
-        plain = self._rows.get(digest)
-        if plain is None:
-            return None
+    def row(self, digest: str, stem: str, read: Callable[[], records.Json]) -> tuple[Row, records.Json]:
+        """Return a record's row, and what it says of other records; ``read`` opens one that is not known."""
+        entry = self._rows.get(digest)
+        if entry is None:
+            record = read()
+            relation = {key: record[key] for key in ("status", "supersedes", "reproduces") if key in record}
+            entry = {"row": dataclasses.asdict(from_record(record)), "relation": relation}
+            self._rows[digest] = entry
+            self._new = True
+        plain = entry["row"]
         tuples = {name: tuple(plain[name]) for name in ("marks", "notes", "few", "words")}
-        return Row(**{**plain, **tuples, "stem": stem})
-
-    def keep(self, digest: str, row: Row) -> None:
-        self._rows[digest] = dataclasses.asdict(row)
-        self._new = True
+        return Row(**{**plain, **tuples, "stem": stem}), entry["relation"]
 
     def write(self, used: set[str]) -> None:
         if self._new:
