@@ -78,7 +78,9 @@ def test_withheld_predictions_are_not_copied_and_the_row_says_so(run: Path, boar
     rows = [line for line in render(board).readme.splitlines() if line.startswith("| logmel_words")]
     assert len(rows) == 1
     assert rows[0].endswith(", not verifiable |")
-    assert "not verifiable" not in next(line for line in render(board).readme.splitlines() if line.startswith("| first"))
+    assert "not verifiable" not in next(
+        line for line in render(board).readme.splitlines() if line.startswith("| first")
+    )
 
 
 def test_a_composed_systems_name_is_safe_in_a_file_name(tmp_path: Path) -> None:

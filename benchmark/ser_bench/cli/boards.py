@@ -15,7 +15,9 @@ def add(commands: Any) -> None:
     """Add the commands."""
     board = group(commands, "leaderboard", "rows from records")
     sub = command(board, "render", "write the tables and the site, and print the tables", _leaderboard_render)
-    sub.add_argument("--out", metavar="DIR", type=Path, help="where README.md and site/ go (default: the leaderboard's folder)")
+    sub.add_argument(
+        "--out", metavar="DIR", type=Path, help="where README.md and site/ go (default: the leaderboard's folder)"
+    )
     _add_leaderboard(sub)
     sub = command(board, "add", "check a run and put its record and predictions on the leaderboard", _leaderboard_add)
     sub.add_argument("run", metavar="RUN", type=Path, help="a run folder")

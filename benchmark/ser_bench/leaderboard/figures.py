@@ -1,7 +1,8 @@
-"""The figures: of a track (seen against unseen, size against valence, the drop), and of one run (calibration, layers)."""
+"""The figures: seen against unseen, size against valence and the drop of a track; calibration and layers of a run."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,8 @@ def seen_against_unseen(view: TrackView) -> Drawing | None:
         return None
     drawing = Drawing(
         940, 306, f"Seen against unseen CCC, {view.title}",
-        f"Four panels, one for each attribute and one for the mean; {len(rows)} rows. Below the dashed line a system is "
-        "worse on podcasts that it has not seen.",
+        f"Four panels, one for each attribute and one for the mean; {len(rows)} rows. Below the dashed line a system "
+        "is worse on podcasts that it has not seen.",
     )  # fmt: skip
     drawing.text(16, 24, "CCC on seen (test1) against unseen (test2) podcasts, 95 % intervals", style="title")
     _modality_legend(drawing, 16, 42, rows)
@@ -82,12 +83,12 @@ def size_against_valence(view: TrackView) -> Drawing | None:
             logarithmic=True,
         )  # fmt: skip
         axes.frame(
-            title=f"{word.capitalize()} ({partition})", below="parameters (millions, logarithmic)", beside="valence CCC",
-            across=log_ticks(*across), up=ticks(*limits),
+            title=f"{word.capitalize()} ({partition})", below="parameters (millions, logarithmic)",
+            beside="valence CCC", across=log_ticks(*across), up=ticks(*limits),
         )  # fmt: skip
         points = [(axes.x(_size(row)), axes.y(cell["mean"]), row, cell) for row, cell in found]
         front = _front(points)
-        steps = [(x, y) for before, after in zip(front, front[1:], strict=False) for x, y in _step(before, after)]
+        steps = [(x, y) for before, after in itertools.pairwise(front) for x, y in _step(before, after)]
         if front:
             drawing.path([front[0][:2], *steps, (axes.left + axes.width, front[-1][1])], "guide")
         for x, _, row, cell in points:
@@ -112,7 +113,7 @@ def drop(view: TrackView) -> Drawing | None:
     told = "" if len(rows) == len(both) else f" (the best {len(rows)} of {len(both)} on unseen data)"
     drawing = Drawing(
         940, 128 + height, f"Drop from seen to unseen, {view.title}",
-        f"A line for each of {len(rows)} rows in a panel for each attribute: seen at the hollow mark, unseen at the full one.",
+        f"A line for each of {len(rows)} rows in a panel for each attribute; seen at the hollow mark, unseen full.",
     )  # fmt: skip
     drawing.text(16, 24, f"Drop of CCC from seen to unseen podcasts{told}, 95 % intervals", style="title")
     drawing.mark(22, 40, "m", solid=False)
@@ -306,10 +307,8 @@ def _step(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[tuple[float, 
     return [(after[0], before[1]), (after[0], after[1])]
 
 
-def _name_points(
-    axes: Axes, named: Sequence[tuple[float, float, str]], points: Sequence[tuple[float, float]]
-) -> None:
-    """Write names beside points, where they cover neither a mark nor another name; leave out those that find no place."""
+def _name_points(axes: Axes, named: Sequence[tuple[float, float, str]], points: Sequence[tuple[float, float]]) -> None:
+    """Write names beside points where they cover no mark and no other name; leave out those that find no place."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for x, y, name in named:
         words = _short(name, 26)

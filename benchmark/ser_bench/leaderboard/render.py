@@ -1,7 +1,7 @@
 """Write the leaderboard's files: README.md and the site. What did not change is not drawn again.
 
-A manifest in the cache says of each file what it was made from (its key) and what was written (its digest). A file whose
-key is the same, and that still is what was written, is left alone; one that is no longer made is removed.
+A manifest in the cache says of each file what it was made from (its key) and what was written (its digest). A file
+whose key is the same, and that still is what was written, is left alone; one that is no longer made is removed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ser_bench.cache import atomic_write
 from ser_bench.leaderboard import figures, site, table, views
 from ser_bench.leaderboard.board import RECORDS
 from ser_bench.leaderboard.views import Shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ser_bench import records
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.board import RANKED
@@ -123,7 +122,7 @@ def _slim(block: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of a resampling block what ranking by the mean needs; of 500 records that is a fifth of the memory."""
     kept = {key: block[key] for key in ("metric", "digest", "sizes", "mean")}
     # An empty list says that the attribute was scored.
-    scored = {attribute: None if block[attribute] is None else [] for attribute in ATTRIBUTES}
+    scored: dict[str, Any] = {attribute: None if block[attribute] is None else [] for attribute in ATTRIBUTES}
     return {**kept, **scored, "full": {"mean": block["full"]["mean"]}}
 
 

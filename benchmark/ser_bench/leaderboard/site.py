@@ -1,8 +1,8 @@
 """The static site: an index of all tracks, a page for each run, and a page that compares two.
 
 It works from a folder opened in a browser as from any static host: nothing is fetched, data come in by script files.
-Whatever stands in a record is hostile until escaped: pages by Jinja's autoescape, data by ``script_safe``, and the pages
-forbid themselves, by their Content-Security-Policy, any script, style or request that is not of the site.
+Whatever stands in a record is hostile until escaped: pages by Jinja's autoescape, data by ``script_safe``, and the
+pages forbid themselves, by their Content-Security-Policy, any script, style or request that is not of the site.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import figures, reproduce
-from ser_bench.leaderboard.views import Shown, TrackView, told_texts
 from ser_bench.leaderboard.board import RANKED
 from ser_bench.leaderboard.rows import COLUMNS, Row, from_record
 from ser_bench.leaderboard.table import LETTERS, remarks, status, texts
+from ser_bench.leaderboard.views import Shown, TrackView, told_texts
 from ser_bench.version import VERSION
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ _SLICES = {"gender": "Gender", "emotion": "Emotion class", "duration": "Duration
 def assets() -> dict[str, bytes]:
     """Return the style sheet and the scripts, by name."""
     folder = files("ser_bench") / "leaderboard" / "assets"
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith((".css", ".js", ".svg", ".woff2"))}
+    return {
+        entry.name: entry.read_bytes()
+        for entry in folder.iterdir()
+        if entry.name.endswith((".css", ".js", ".svg", ".woff2"))
+    }
 
 
 def index_page(board: Shown, drawn: Mapping[str, Sequence[str]]) -> str:
@@ -102,7 +106,9 @@ def board_script(board: Shown) -> str:
     for view in board.tracks:
         for one in view.standings:
             if one.row.stem:
-                entry = found.setdefault(one.row.stem, {"name": one.row.system, "about": _about_alone(one.row), "ranks": []})
+                entry = found.setdefault(
+                    one.row.stem, {"name": one.row.system, "about": _about_alone(one.row), "ranks": []}
+                )
                 ranks = {WORDS[partition]: rank for partition, rank in one.ranks.items()}
                 entry["ranks"].append({"track": view.title, "slug": view.slug, **ranks})
     return f"window.serBench.board({script_safe(found)});\n"
@@ -136,7 +142,10 @@ def script_safe(value: Any) -> str:
 def _track(view: TrackView, drawn: Sequence[str]) -> dict[str, Any]:
     corpus, labels, condition, transcripts = view.track
     cells = [
-        cell for one in view.standings for p, _ in view.sides if (cell := one.row.cells.get(p, {}).get("mean")) is not None
+        cell
+        for one in view.standings
+        for p, _ in view.sides
+        if (cell := one.row.cells.get(p, {}).get("mean")) is not None
     ]
     cells += [cell for row in view.references for p, _ in view.sides if (cell := row.cells.get(p, {}).get("mean"))]
     edges = [edge for cell in cells for edge in (cell["mean"], *(cell["ci95"] or ()))] or [0.0, 1.0]
@@ -168,7 +177,9 @@ def _track(view: TrackView, drawn: Sequence[str]) -> dict[str, Any]:
 
 def _about(row: Row) -> str:
     """Return the line under a system's name; the transcripts scored on are its track's."""
-    crossed = f"trained on {row.trained_on_text} text" if row.reads_text and row.trained_on_text != row.transcripts else ""
+    crossed = (
+        f"trained on {row.trained_on_text} text" if row.reads_text and row.trained_on_text != row.transcripts else ""
+    )
     return " · ".join(filter(None, (row.modality if row.modality != "none" else "no input", row.strategy, crossed)))
 
 
@@ -223,7 +234,14 @@ def _all_slices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         lines = []
         for name in sorted(names, key=_slice_order):
             found = [_over_seeds(record, partition, kind, name) for partition in partitions]
-            lines.append({"name": _EMOTIONS.get(name, name) if kind == "emotion" else name.replace(">=", "\N{GREATER-THAN OR EQUAL TO} "), "sides": found})
+            lines.append(
+                {
+                    "name": _EMOTIONS.get(name, name)
+                    if kind == "emotion"
+                    else name.replace(">=", "\N{GREATER-THAN OR EQUAL TO} "),
+                    "sides": found,
+                }
+            )
         if lines:
             kinds.append({"title": title, "partitions": partitions, "lines": lines})
     return kinds

@@ -1,8 +1,8 @@
 """A small writer of SVG: what the figures need, the same bytes everywhere, a thousandth of a plotting library's time.
 
 A drawing holds classes, not colours, so that one drawing serves the page (whose style sheet follows its theme), a file
-that stands alone in light or dark, and the PNG. Colours are Okabe and Ito's (2008), told apart with every kind of colour
-vision; shapes and dashes tell the same for print in grey.
+that stands alone in light or dark, and the PNG. Colours are Okabe and Ito's (2008), told apart with every kind of
+colour vision; shapes and dashes tell the same for print in grey.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class Drawing:
 
     def box(self, x: float, y: float, width: float, height: float, style: str) -> None:
         """Draw a rectangle."""
-        self.parts.append(
-            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"{_class(style)}/>'
-        )
+        self.parts.append(f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"{_class(style)}/>')
 
     def mark(self, x: float, y: float, series: str, *, solid: bool = True, size: float = 4.0, told: str = "") -> None:
         """Draw a series' mark; ``told`` appears where a pointer rests on it."""
@@ -99,7 +97,9 @@ class Drawing:
         else:
             drawn = "L".join(f"{_n(x + dx * size)} {_n(y + dy * size)}" for dx, dy in _OUTLINES[shape])
             head = f'<path d="M{drawn}Z"'
-        self.parts.append(f"{head}{_class(style)}>{inner}</{head[1:].split()[0]}>" if inner else f"{head}{_class(style)}/>")
+        self.parts.append(
+            f"{head}{_class(style)}>{inner}</{head[1:].split()[0]}>" if inner else f"{head}{_class(style)}/>"
+        )
 
     def alone(self, theme: str = "light") -> str:
         """Return the file that stands alone."""
@@ -128,7 +128,8 @@ class Drawing:
         if self.description:
             words += f'<desc id="{prefix}-desc">{escape(self.description)}</desc>'
         paper = f'<rect class="paper" width="{_n(self.width)}" height="{_n(self.height)}"/>'
-        return f'<svg{attributes} {size} role="img" aria-labelledby="{named}">{words}{style}{paper}{"".join(self.parts)}</svg>'
+        head = f'<svg{attributes} {size} role="img" aria-labelledby="{named}">'
+        return "".join([head, words, style, paper, *self.parts, "</svg>"])
 
 
 _OUTLINES: dict[str, Sequence[Point]] = {

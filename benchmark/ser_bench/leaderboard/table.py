@@ -62,7 +62,7 @@ def latex(view: TrackView) -> str:
     for row in view.references:
         shown = [_tex_cell(row, partition, column, "") for partition, _ in view.sides for column in COLUMNS]
         lines.append([rf"\emph{{{_tex(row.system)}}}", _tex(row.modality), "--", *shown])
-    heads = ["System", "Modality", "Params (M)", *("A V D Mean".split() * len(view.sides))]
+    heads = ["System", "Modality", "Params (M)", *(["A", "V", "D", "Mean"] * len(view.sides))]
     align = ("left", "left", "right", *("right",) * 4 * len(view.sides))
     body = tabulate(lines, headers=heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
     # tabulate's booktabs style escapes cells, which would undo the bold ones; its raw style has the older rules.
@@ -141,16 +141,15 @@ def as_csv(board: Shown) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     values = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high", "_std")]
-    heads = ["corpus", "labels", "condition", "track_transcripts", "system", "record", "modality", "parameters_millions"]
-    heads += ["transcripts", "strategy", "status", "seeds", "partition", "rank", *values]
-    writer.writerow(heads)
+    heads = "corpus labels condition track_transcripts system record modality parameters_millions transcripts strategy"
+    writer.writerow([*heads.split(), "status", "seeds", "partition", "rank", *values])
     for view in board.tracks:
         for one in _all(view):
             row = one.row
             fixed = [*view.track, row.system, row.stem, row.modality, row.parameters, texts(row), row.strategy]
-            fixed += [status(row), row.seeds or ""]
+            fixed += [status(row), str(row.seeds or "")]
             for partition, cells in row.cells.items():
-                line = [*fixed, partition, one.ranks.get(partition) or ""]
+                line: list[Any] = [*fixed, partition, one.ranks.get(partition) or ""]
                 for column in COLUMNS:
                     line += _csv_cell(cells.get(column))
                 writer.writerow([_csv_safe(cell) for cell in line])
@@ -215,7 +214,8 @@ random, tiny or local weights, rows without some of the audio, and systems pre-t
 verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
 digest stands how far the content confirms it. Rows of status *reference* are no systems: one rater against the mean of
 the others, and a simulated rater against the label. Written by `ser-bench leaderboard render`; not edited by hand.
-`site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/` as LaTeX, CSV, JSON."""
+`site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/` has it as LaTeX,
+CSV and JSON."""
 
 
 def status(row: Row) -> str:

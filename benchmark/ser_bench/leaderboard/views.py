@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as once
 from importlib.resources import files
@@ -20,7 +20,17 @@ from ser_bench import records
 from ser_bench.cache import atomic_write, cache_root
 from ser_bench.errors import RecordError
 from ser_bench.leaderboard.board import Board, record_files
-from ser_bench.leaderboard.rows import Row, Standing, Track, from_record, read_reported, references, sides, standings, tracks
+from ser_bench.leaderboard.rows import (
+    Row,
+    Standing,
+    Track,
+    from_record,
+    read_reported,
+    references,
+    sides,
+    standings,
+    tracks,
+)
 from ser_bench.version import VERSION
 
 
@@ -62,11 +72,11 @@ def read(leaderboard: Path, *, cache: Path | None = None) -> Shown:
         RecordError: there is nothing to show, or a record is malformed.
     """
     known = _Known.open(leaderboard, cache)
-    digests, found, relations = {}, {}, {}
+    digests: dict[str, str] = {}
+    found: dict[str, Row] = {}
+    relations: dict[str, records.Json] = {}
     for path in record_files(leaderboard):
-        content = records.read_content(path)
-        digests[path.stem] = digest = hashlib.sha256(content).hexdigest()
-        found[path.stem], relations[path.stem] = known.row(digest, path.stem, lambda: records.parse(content, where=str(path)))
+        digests[path.stem], found[path.stem], relations[path.stem] = known.row(path)
     known.write(set(digests.values()))
     board = Board(records=relations)
     standing = board.rows()
@@ -80,14 +90,13 @@ def read(leaderboard: Path, *, cache: Path | None = None) -> Shown:
     views: list[TrackView] = []
     for track, members in tracks(rows).items():
         slug = _slug(track, taken={view.slug for view in views})
-        found = standings(members)
         views.append(
             TrackView(
                 track=track,
                 slug=slug,
                 title=_title(track, members),
                 sides=sides(members),
-                standings=found,
+                standings=standings(members),
                 references=references(members),
             )
         )
@@ -116,18 +125,20 @@ class _Known:
             rows = {}
         return cls(path, rows)
 
-    def row(self, digest: str, stem: str, read: Callable[[], records.Json]) -> tuple[Row, records.Json]:
-        """Return a record's row, and what it says of other records; ``read`` opens one that is not known."""
+    def row(self, path: Path) -> tuple[str, Row, records.Json]:
+        """Return the digest of a record's file, its row, and what it says of other records."""
+        content = records.read_content(path)
+        digest = hashlib.sha256(content).hexdigest()
         entry = self._rows.get(digest)
         if entry is None:
-            record = read()
+            record = records.parse(content, where=str(path))
             relation = {key: record[key] for key in ("status", "supersedes", "reproduces") if key in record}
             entry = {"row": dataclasses.asdict(from_record(record)), "relation": relation}
             self._rows[digest] = entry
             self._new = True
         plain = entry["row"]
         tuples = {name: tuple(plain[name]) for name in ("marks", "notes", "few", "words")}
-        return Row(**{**plain, **tuples, "stem": stem}), entry["relation"]
+        return digest, Row(**{**plain, **tuples, "stem": path.stem}), entry["relation"]
 
     def write(self, used: set[str]) -> None:
         if self._new:
