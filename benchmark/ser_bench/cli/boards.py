@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ser_bench.cli.common import add_corpus, command, group, open_release, print
 def add(commands: Any) -> None:
     """Add the commands."""
     board = group(commands, "leaderboard", "rows from records")
-    sub = command(board, "render", "write the tables and print them", _leaderboard_render)
-    sub.add_argument("--out", metavar="DIR", type=Path, help="where README.md goes (default: the leaderboard's folder)")
+    sub = command(board, "render", "write the tables and the site, and print the tables", _leaderboard_render)
+    sub.add_argument(
+        "--out", metavar="DIR", type=Path, help="where README.md and site/ go (default: the leaderboard's folder)"
+    )
     _add_leaderboard(sub)
     sub = command(board, "add", "check a run and put its record and predictions on the leaderboard", _leaderboard_add)
     sub.add_argument("run", metavar="RUN", type=Path, help="a run folder")
@@ -65,12 +68,14 @@ def _add_leaderboard(command: argparse.ArgumentParser) -> None:
 
 
 def _leaderboard_render(arguments: argparse.Namespace) -> int:
-    from ser_bench.leaderboard.table import render
+    from ser_bench.leaderboard.render import render
 
-    path, text = render(arguments.leaderboard, arguments.out)
+    done = render(arguments.leaderboard, arguments.out, cache=arguments.cache)
     if arguments.json:
-        return print_json({"written": [str(path)]})
-    print(text)
+        written, removed = ([str(path) for path in paths] for paths in (done.written, done.removed))
+        return print_json({"written": written, "removed": removed, "kept": done.kept})
+    print(done.readme)
+    print(f"wrote {len(done.written):,} files, kept {done.kept:,}; open {done.site}", file=sys.stderr)
     return 0
 
 
