@@ -110,12 +110,10 @@ class Gated(nn.Module):
         return predicted
 
 
-class WeightedLayers(nn.Module):
-    """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
+class LayerWeights(nn.Module):
+    """What heads that weight all layers have in common: a softmax over one number a state, and ``Concat`` after it.
 
-    The weights are a softmax over one number a state, equal at the start; they are what the paper's Figure 2 plots
-    (§4.2). The paper sums the layers before it pools them. Here each is pooled first, so that a frozen encoder leaves L
-    vectors an utterance and not L sequences: the same thing for averages, another for the maxima in ``mean_max``.
+    The weights are equal at the start; they are what the paper's Figure 2 plots (§4.2).
     """
 
     def __init__(self, audio: int | None, text: int | None, *, dropout: float, states: Mapping[str, int]) -> None:
@@ -127,6 +125,15 @@ class WeightedLayers(nn.Module):
     def layer_weights(self) -> dict[str, list[float]]:
         """Return each modality's L weights, input of the first transformer layer first; they sum to 1."""
         return {name: torch.softmax(score.detach().double(), 0).tolist() for name, score in self.scores.items()}
+
+
+class WeightedLayers(LayerWeights):
+    """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
+
+    The paper sums the layers before it pools them (``sequence_heads.WeightedSequences``). Here each is pooled first, so
+    that a frozen encoder leaves L vectors an utterance and not L sequences: the same thing for averages, another for the
+    maxima in ``mean_max``.
+    """
 
     def forward(self, audio: Tensor | None, text: Tensor | None) -> Tensor:
         """Predict [b, 3] from [b, L, p] vectors."""

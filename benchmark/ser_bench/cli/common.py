@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,24 @@ def open_release(place: str, arguments: argparse.Namespace, progress: Any) -> An
 
         folder = cached_demo(arguments.cache)
     return Release.open(folder, version=arguments.release, cache=arguments.cache, progress=progress)
+
+
+def recipe_changes(words: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return what ``--set [head_]recipe.KEY=VALUE`` words change, by recipe.
+
+    Raises:
+        TrainingError: a word is none of these.
+    """
+    from ser_bench.errors import TrainingError
+
+    changes: dict[str, dict[str, str]] = {"recipe": {}, "head_recipe": {}}
+    for word in words:
+        key, equals, value = word.partition("=")
+        whose, dot, field = key.partition(".")
+        if not equals or not dot or whose not in changes:
+            raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
+        changes[whose][field] = value
+    return changes
 
 
 def leads() -> bool:
