@@ -158,11 +158,10 @@ def test_a_write_that_fails_leaves_the_leaderboard_as_it_was(
     add(run, board)  # and nothing is in the way of another attempt
 
 
-def test_a_folder_that_cannot_be_written_leaves_the_leaderboard_as_it_was(run: Path, board: Path) -> None:
-    """A real fault: the predictions go in, and the records' folder is no folder."""
+def test_a_folder_that_is_none_leaves_the_leaderboard_as_it_was(run: Path, board: Path) -> None:
     shutil.rmtree(board / "records")
     (board / "records").write_text("in the way")
-    _refused(run, board, r"cannot write .*records.*json", StoreError)
+    _refused(run, board, r"board/records is a link or no folder, expected a folder\. Name the folder itself")
 
 
 def test_an_interrupted_attempt_leaves_the_leaderboard_as_it_was(

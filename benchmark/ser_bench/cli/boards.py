@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import command, group, print_json
+from ser_bench.cli.common import add_corpus, command, group, open_release, print_json
 
 
 def add(commands: Any) -> None:
@@ -18,6 +19,38 @@ def add(commands: Any) -> None:
     sub = command(board, "add", "check a run and put its record and predictions on the leaderboard", _leaderboard_add)
     sub.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     sub.add_argument("--withhold-predictions", action="store_true", help="publish the record alone; its row says so")
+    sub.add_argument("--supersedes", metavar="NAME", help="the published record that this one corrects")
+    sub.add_argument("--reproduces", metavar="NAME", help="the published record whose run this one made again")
+    _add_leaderboard(sub)
+    _add_checks(board)
+
+
+def _add_checks(board: Any) -> None:
+    sub = command(board, "check", "check all records, predictions and rendered files, as CI does", _leaderboard_check)
+    sub.add_argument("--base", metavar="REF", help="what the change is to land on (default: origin's branch, or main)")
+    _add_leaderboard(sub)
+    sub = command(board, "verify", "recompute what records say, from predictions and labels", _leaderboard_verify)
+    sub.add_argument(
+        "records", metavar="RECORD", nargs="*", help="run folders, record files or names (default: the leaderboard's)"
+    )
+    add_corpus(sub)
+    _add_leaderboard(sub)
+    sub = command(board, "compare", "compare two systems from their records alone", _leaderboard_compare)
+    sub.add_argument("a", metavar="A", help="a run folder, a record file, or a name on the leaderboard")
+    sub.add_argument("b", metavar="B", help="another")
+    sub.add_argument(
+        "--margin",
+        metavar="CCC",
+        type=float,
+        help="differences inside it are on par if the data can tell (default: 0.01)",
+    )
+    sub.add_argument(
+        "--partition",
+        metavar="P",
+        nargs="+",
+        default=[],
+        help="which (default: all that both have)",
+    )
     _add_leaderboard(sub)
 
 
@@ -44,8 +77,63 @@ def _leaderboard_render(arguments: argparse.Namespace) -> int:
 def _leaderboard_add(arguments: argparse.Namespace) -> int:
     from ser_bench.leaderboard.add import add
 
-    path = add(arguments.run, arguments.leaderboard, withhold_predictions=arguments.withhold_predictions)
+    path = add(
+        arguments.run,
+        arguments.leaderboard,
+        withhold_predictions=arguments.withhold_predictions,
+        supersedes=arguments.supersedes,
+        reproduces=arguments.reproduces,
+    )
     if arguments.json:
         return print_json({"record": str(path)})
     print(f"added {path}; `ser-bench leaderboard render` shows it")
+    return 0
+
+
+def _leaderboard_check(arguments: argparse.Namespace) -> int:
+    from ser_bench.leaderboard.check import check
+    from ser_bench.progress import Reporter
+
+    with closing(Reporter()) as progress:
+        report = check(arguments.leaderboard, base=arguments.base, progress=progress)
+    return _show(report, arguments)
+
+
+def _leaderboard_verify(arguments: argparse.Namespace) -> int:
+    from ser_bench.leaderboard.verify import targets, verify
+    from ser_bench.progress import Reporter
+    from ser_bench.transcripts.measure import heard_by
+
+    found = targets(arguments.leaderboard, arguments.records)
+    with closing(Reporter()) as progress:
+        release = open_release(arguments.corpus, arguments, progress)
+        report = verify(release, found, texts=heard_by(release, cache=arguments.cache), progress=progress)
+    return _show(report, arguments)
+
+
+def _show(report: Any, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        print_json(report.as_dict())
+    else:
+        print(report.text())
+    return 0 if report.sound else 1
+
+
+def _leaderboard_compare(arguments: argparse.Namespace) -> int:
+    from ser_bench.leaderboard.board import find
+    from ser_bench.leaderboard.compare import compare_records
+    from ser_bench.scoring.compare import MARGIN
+
+    _, a = find(arguments.a, arguments.leaderboard)
+    _, b = find(arguments.b, arguments.leaderboard)
+    found = compare_records(
+        a,
+        b,
+        names=(Path(arguments.a).name, Path(arguments.b).name),
+        margin=MARGIN if arguments.margin is None else arguments.margin,
+        partitions=arguments.partition,
+    )
+    if arguments.json:
+        return print_json(found.as_dict())
+    print(found.text())
     return 0

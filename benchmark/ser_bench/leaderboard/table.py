@@ -14,16 +14,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ser_bench import records
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.leaderboard.board import RANKED, read_board
 from ser_bench.scoring.compare import rank
 
 SIDES = (("test1", "seen"), ("test2", "unseen"), ("test3", "test3"))
 COLUMNS = (*ATTRIBUTES, "mean")
-RANKED = ("test1", "test2")
-"""Development chose the models, and test3 is scored by the challenge."""
 _LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
 _REPORTABLE = ("development", *(partition for partition, _ in SIDES))
 _REPORTED = ("system", "modality", "transcripts", "release", "release_note", "parameters_m", "partition", "source")
@@ -287,13 +285,13 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
     return [*remarks, f"Predictions outside 1..7, over all seeds: {told}."] if told else remarks
 
 
-def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
-    """Write README.md from ``records/*.json`` and ``reported.csv``; return its path and text.
+def render_files(leaderboard: Path) -> dict[Path, bytes]:
+    """Return all files that rendering writes, by their path under the leaderboard's folder; writes nothing.
 
     Raises:
         RecordError: there is nothing to show, or a record is malformed.
     """
-    rows = [from_record(records.read(path)) for path in sorted((leaderboard / "records").glob("*.json"))]
+    rows = [from_record(record) for record in read_board(leaderboard).rows().values()]
     rows += read_reported(leaderboard / "reported.csv")
     if not rows:
         raise RecordError(
@@ -307,9 +305,19 @@ def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
         named = [corpus, known, "" if condition == "clean" else condition]
         text = {"human": "human transcripts", "none": "no transcripts"}.get(transcripts, f"transcripts {transcripts}")
         parts += [f"## {', '.join(filter(None, [*named, text]))}", "", table(members), "", *_footnotes(members)]
-    written = (out or leaderboard) / "README.md"
-    atomic_write(written, "\n".join(parts))
-    return written, "\n".join(parts)
+    return {Path("README.md"): "\n".join(parts).encode()}
+
+
+def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
+    """Write README.md from ``records/*.json`` and ``reported.csv``; return its path and text.
+
+    Raises:
+        RecordError: as ``render_files``.
+    """
+    (name, content), *_ = render_files(leaderboard).items()
+    written = (out or leaderboard) / name
+    atomic_write(written, content)
+    return written, content.decode()
 
 
 _EXPLAINED = """\

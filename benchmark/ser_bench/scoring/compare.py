@@ -155,7 +155,8 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     by_cluster, freedom = jackknife(np.float64(value), apart, sizes, step=step)
     variance, freedom = with_seeds(by_cluster, freedom, [full_a, full_b], [out_a, out_b], sizes)
     error = float(np.sqrt(variance))
-    low, high = (value + sign * float(t_quantile(freedom, 0.95)) * error for sign in (-1, 1))
+    reach = float(t_quantile(freedom, 0.95)) * error
+    low, high = max(value - reach, -2.0), min(value + reach, 2.0)  # two CCCs are no further apart
     reach90 = float(t_quantile(freedom, 0.90)) * error
     decidable = len(sizes) >= DECIDABLE
     negligible = decidable and abs(value) + reach90 < margin

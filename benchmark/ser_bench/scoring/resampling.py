@@ -227,33 +227,6 @@ def t_quantile(freedom: NDArray[np.float64], level: float) -> NDArray[np.float64
     return result
 
 
-def utterance_interval(
-    prediction: NDArray[np.float64], target: NDArray[np.float64], *, level: float = 0.95
-) -> list[tuple[float, float] | None]:
-    """Return the interval of each column's CCC, and last of their mean, as if utterances were independent.
-
-    Too narrow wherever utterances of a speaker resemble each other, which they do; shown beside the cluster interval
-    where clusters are few. The same jackknife-t with each utterance its own cluster, which agrees with 10,000
-    bootstrap resamples of utterances and needs no random numbers.
-
-    Args:
-        prediction: [n, k].
-        target: [n, k], the same unit.
-        level: coverage.
-
-    Returns:
-        k + 1 pairs (low, high); None where leaving out one utterance leaves no CCC.
-    """
-    rows = moments(prediction, target)
-    whole = rows.sum(axis=0)
-    value, left_out = (with_mean(concordance_of_sums(s, whole=whole)) for s in (whole, whole - rows))
-    ones = np.ones(len(rows), dtype=np.int64)
-    return [
-        None if np.isnan(out).any() else interval(float(v), out, ones, level=level)
-        for v, out in zip(value, left_out.T, strict=True)
-    ]
-
-
 def with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Put the mean over the attributes behind them: [..., k] -> [..., k + 1]."""
     return np.concatenate([values, values.mean(axis=-1, keepdims=True)], axis=-1)

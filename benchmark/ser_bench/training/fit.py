@@ -124,7 +124,9 @@ def fit(
                 raise
             loss = float(np.mean(at.losses)) if at.losses else None
             if ranks.main:
-                files.append(at, {"epoch": at.epoch, "loss": loss, "development": ccc})
+                line = {"epoch": at.epoch, "loss": loss, "development": ccc}
+                files.append(at, line)
+                accelerator.log({k: v for k, v in line.items() if v is not None}, step=at.epoch)  # to trackers, if any
             if ccc > at.best_ccc:
                 at.best_epoch, at.best_ccc = at.epoch, ccc
                 if ranks.main:
