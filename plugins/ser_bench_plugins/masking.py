@@ -11,7 +11,7 @@ SPAN = 10  # frames or channels, as wav2vec 2.0's fine-tuning (Baevski et al. 20
 
 
 def attention_mask(own: Tensor) -> Tensor:
-    """Return [b, 1, t, t], True where a state may be attended to; as transformers' scaled-dot-product attention takes it.
+    """Return [b, 1, t, t], True where a state may be attended to, as scaled-dot-product attention takes it.
 
     The library's own ``create_bidirectional_mask`` looks whether anything is padded, for which a GPU has to be waited.
 

@@ -40,7 +40,7 @@ def markdown(members: Sequence[Standing], people: Sequence[Row] = (), *, style: 
             line |= {f"{word} {LETTERS[c]}": _shown(row, partition, c) for c in COLUMNS}
         line["seeds"] = str(row.seeds or "-")
         line["status"] = status(row)
-        lines.append({head: _markdown_safe(cell) for head, cell in line.items()})
+        lines.append({head: markdown_safe(cell) for head, cell in line.items()})
     return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
 
 
@@ -168,8 +168,8 @@ def _csv_safe(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
-def run_table(record: Mapping[str, Any]) -> str:
-    """Return the scores of one record, by partition."""
+def run_table(record: Mapping[str, Any], *, style: str | None = None) -> str:
+    """Return the scores of one record, by partition, and remarks below; in a style of tabulate's, the table alone."""
     lines = []
     for partition, part in record["summary"].items():
         for column in COLUMNS:
@@ -180,6 +180,8 @@ def run_table(record: Mapping[str, Any]) -> str:
                 interval = "-" if low is None else f"{low:.3f} .. {high:.3f}"
                 lines.append([partition, column, f"{cell['mean']:.3f}", spread, interval])
     heads = ["partition", "attribute", "CCC", "std over seeds", "95 % interval"]
+    if style is not None:
+        return tabulate(lines, headers=heads, tablefmt=style, disable_numparse=True)
     return "\n".join([tabulate(lines, headers=heads, disable_numparse=True), *remarks(record)])
 
 
@@ -195,14 +197,14 @@ def readme(board: Shown) -> str:
     """Return the leaderboard's README.md."""
     parts = ["# Leaderboard", "", EXPLAINED, ""]
     for view in board.tracks:
-        parts += [f"## {_markdown_safe(view.title)}", "", markdown(view.standings, view.references), ""]
+        parts += [f"## {markdown_safe(view.title)}", "", markdown(view.standings, view.references), ""]
         parts += _footnotes(one.row for one in view.standings)
     return "\n".join(parts)
 
 
 def _footnotes(rows: Iterable[Row]) -> list[str]:
     """Return what stands under a table: the rows with few clusters, one paragraph each."""
-    return [line for row in rows if row.few for line in (f"{_markdown_safe(row.system)}: {'; '.join(row.few)}.", "")]
+    return [line for row in rows if row.few for line in (f"{markdown_safe(row.system)}: {'; '.join(row.few)}.", "")]
 
 
 EXPLAINED = """\
@@ -242,7 +244,7 @@ def _shown(row: Row, partition: str, column: str) -> str:
     return f"{cell['mean']:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _markdown_safe(text: str) -> str:
+def markdown_safe(text: str) -> str:
     """Escape what Markdown, or the HTML inside it, would not show as it stands."""
     return re.sub(r"[\\|*`<]|(?<=\])\(", lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", text)
 

@@ -21,7 +21,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const text = header.dataset.type === "text";
     const found = new Map(track.rows.map((row) => {
       const cell = row.cells[index];
-      if (text) return [row, cell.textContent.trim().toLowerCase()];
+      if (text) return [row, (cell.firstElementChild ?? cell).textContent.trim().toLowerCase()];
       const raw = cell.dataset.v ?? cell.textContent;
       return [row, raw.trim() === "" || Number.isNaN(Number(raw)) ? null : Number(raw)];
     }));
