@@ -130,9 +130,9 @@ class LayerWeights(nn.Module):
 class WeightedLayers(LayerWeights):
     """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
 
-    The paper sums the layers before it pools them (``sequence_heads.WeightedSequences``). Here each is pooled first, so
-    that a frozen encoder leaves L vectors an utterance and not L sequences: the same thing for averages, another for the
-    maxima in ``mean_max``.
+    The paper sums the layers before it pools them (``sequence_heads.WeightedSequences``). Here each is pooled first,
+    so that a frozen encoder leaves L vectors an utterance and not L sequences: the same thing for averages, another for
+    the maxima in ``mean_max``.
     """
 
     def forward(self, audio: Tensor | None, text: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     study.add_argument("--seeds", metavar="N", type=int, default=3, help="how many seeds, 1 to N (default: 3)")
     study.add_argument("--systems", metavar="SYSTEM", nargs="+", default=[], help="systems (default: the paper's)")
     study.add_argument(
-        "--audio", metavar="ENC", default="hubert_base", help="figure2: whose layers (default: hubert_base)"
+        "--audio", metavar="ENC", default="hubert_base", help="figure2: whose layers (hubert_base)"
     )
     study.add_argument(
         "--exact", action="store_true", help="figure2: sum the layers before pooling, as the paper does, and tell how far "
@@ -91,10 +91,10 @@ def _options(arguments: argparse.Namespace) -> Any:
 
     changes = recipe_changes(arguments.changes)
     same = ("corpus", "release", "seeds", "audio", "exact", "device", "frames", "runs", "cache")
-    lists = ("systems", "weights", "transcripts", "conditions")
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in same}
+    given |= {name: tuple(getattr(arguments, name)) for name in ("systems", "weights", "transcripts", "conditions")}
     return Options(
-        **{name: getattr(arguments, name) for name in same},
-        **{name: tuple(getattr(arguments, name)) for name in lists},
+        **given,
         changes=changes["recipe"],
         head_changes=changes["head_recipe"],
         margin=MARGIN if arguments.margin is None else arguments.margin,

@@ -127,6 +127,11 @@ def _as_blocks(given: Block | Sequence[Block]) -> list[Block]:
 
 
 def check_paired(blocks: Sequence[Block]) -> None:
+    """Check that blocks are of the same utterances in the same clusters, scored by the same metric.
+
+    Raises:
+        ScoreError: they are not.
+    """
     for key, word in (("metric", "metric"), ("digest", "clusters digest"), ("sizes", "cluster sizes")):
         for block in blocks[1:]:
             if block[key] != blocks[0][key]:

@@ -1,8 +1,8 @@
 """A claim of the paper, put to the test: true, false or undecided, by what the runs' records publish.
 
-A claim is taken apart into tests, each of one difference on one partition. It is true if every test supports it (each at
-5 %: to claim all of several things needs no correction), false if one refutes it (corrected by Holm for their number),
-else undecided; it is not tested where the runs for it are not there.
+A claim is taken apart into tests, each of one difference on one partition. It is true if every test supports it (each
+at 5 %: to claim all of several things needs no correction), false if one refutes it (corrected by Holm for their
+number), else undecided; it is not tested where the runs for it are not there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ser_bench.records import Json
 from ser_bench.scoring.compare import DECIDABLE, Difference, compare, holm
@@ -149,7 +150,7 @@ class Judge:
         return f"{_three(values[0])} against {_three(values[1])}: {described(found)}"
 
 
-def over_seeds(values: Sequence[float], *, what: str, unit: str = "") -> Test:
+def over_seeds(values: Sequence[float] | NDArray[np.float64], *, what: str, unit: str = "") -> Test:
     """Test that something is above 0 in what would be trained again: Student's t over seeds, two-sided at 5 %.
 
     With one seed nothing is decided.

@@ -25,7 +25,7 @@ from ser_bench.studies.steps import Steps
 from ser_bench.suite import Planned, RunSpec
 
 _SECONDS, _BATCH = 3.0, 2
-"""Of an utterance, and utterances, that are timed; a longer batch costs more than in proportion (attention), a larger one
+"""Of an utterance, and utterances, that are timed; longer ones cost more than in proportion (attention), larger batches
 less (parallel work), so this is a first figure, and `ser-bench runs` tells a better one once a run is under way."""
 
 

@@ -18,12 +18,12 @@ from ser_bench.studies.report import Report, number, table
 
 POOLED, EXACT = "weighted_layers", "weighted_sequences"
 RECIPE = {"learning_rate": 1e-3, "patience": 10, "head_dropout": 0.1}
-"""Only a head is trained here, from nothing: with the paper's 1e-5, which is for fine-tuning, its layer weights would not
-leave 1 / L before training stops. 1e-3 is Adam's own default (Kingma & Ba 2015) and what heads on frozen speech encoders
-are commonly trained with; docs/studies/README.md has what other rates give."""
+"""Only a head is trained here, from nothing: with the paper's 1e-5, which is for fine-tuning, its layer weights would
+not leave 1 / L before training stops. 1e-3 is Adam's own default (Kingma & Ba 2015); docs/studies/README.md has what
+other rates give."""
 _ORDERS = {
-    POOLED: "Each layer is pooled first and the pooled vectors are summed: the same as the paper's order for averages, not "
-    "for maxima; an utterance leaves one vector a layer to store.",
+    POOLED: "Each layer is pooled first and the pooled vectors are summed: the same as the paper's order for averages, "
+    "not for maxima; an utterance leaves one vector a layer to store.",
     EXACT: "Layers are summed first and the sum is pooled, as in the paper.",
 }
 
@@ -112,7 +112,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (a, b)]
     if any(np.ptp(values) == 0 for values in ranks):
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -219,7 +219,8 @@ def _apart(
     exact: Mapping[str, NDArray[np.float64]], pooled: Mapping[str, NDArray[np.float64]]
 ) -> tuple[dict[str, Any], str]:
     """Tell how far pooling first moves the weights."""
-    told, lines = {}, []
+    told: dict[str, Any] = {}
+    lines = []
     for attribute in ATTRIBUTES:
         a, b = exact[attribute].mean(axis=0), pooled[attribute].mean(axis=0)
         told[attribute] = {
@@ -236,7 +237,7 @@ def _apart(
 def _correlated(ranks: Mapping[str, float | None]) -> str:
     said = ", ".join(f"{attribute} {number(rank, 2)}" for attribute, rank in ranks.items())
     return (
-        f"Rank correlation of the weights with what the paper tells of HuBERT base's layers: {said}. Its text orders them "
-        "in levels alone (arousal: up to 4 before the others; valence: 9 and 10, then the deeper ones, then 1 to 4); "
+        f"Rank correlation of the weights with what the paper tells of HuBERT base's layers: {said}. Its text orders "
+        "them in levels alone (arousal: up to 4 before the others; valence: 9 and 10, then deep ones, then 1 to 4); "
         "those of an encoder with other than 12 layers are taken at the same share of its depth."
     )

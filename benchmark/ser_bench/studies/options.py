@@ -9,6 +9,7 @@ from typing import Any
 
 from ser_bench.errors import StudyError
 from ser_bench.scoring.compare import MARGIN
+from ser_bench.studies.paper import LAYERS_OF
 from ser_bench.suite import RunSpec
 
 
@@ -22,7 +23,7 @@ class Options:
     """How many: 1 to this."""
     systems: tuple[str, ...] = ()
     """None: the paper's."""
-    audio: str = "hubert_base"
+    audio: str = LAYERS_OF
     """The encoder whose layers are studied."""
     exact: bool = False
     """Whether layers are summed before they are pooled, as in the paper."""

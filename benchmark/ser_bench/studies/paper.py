@@ -15,6 +15,8 @@ SIDES = {SEEN: "seen", UNSEEN: "unseen"}
 LARGE, BASE, DISTILLED = "w2v2_l_robust_p_tinybert", "hubert_base_tinybert", "distilhubert_tinybert"
 """The audio-text systems; each one's audio system is found by its parts."""
 RELEASE = "1.10"
+LAYERS_OF = "hubert_base"
+"""The encoder of Figure 2."""
 
 
 @dataclass(frozen=True)

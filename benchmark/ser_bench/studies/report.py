@@ -13,7 +13,7 @@ from ser_bench import records
 from ser_bench.cache import atomic_write
 from ser_bench.leaderboard.svg import Drawing
 from ser_bench.studies.claims import Claim
-from ser_bench.studies.paper import RELEASE
+from ser_bench.studies.paper import LAYERS_OF, RELEASE, TABLE1
 
 _WORDS = {"true": "**true**", "false": "**false**", "undecided": "undecided", "not tested": "not tested"}
 
@@ -81,8 +81,8 @@ def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -
     apart = departures(found.values())
     if apart:
         parts.append(
-            f"> **Not the paper's setting**: {'; '.join(apart)}. The paper's numbers stand beside these for their shape "
-            "alone; no difference between them means anything."
+            f"> **Not the paper's setting**: {'; '.join(apart)}. The paper's numbers, where they stand here, are no "
+            "measure for these."
         )
     parts.append(f"![{report.title}]({report.study}.svg)")
     parts += report.tables
@@ -124,6 +124,8 @@ def departures(found: Any) -> list[str]:
             told[f"the corpus is {corpus['name']}"] = None
         elif corpus["release"] != RELEASE:
             told[f"the release is {corpus['release'] or 'not named'}, not {RELEASE}"] = None
+        if system["name"] not in TABLE1 and not system["name"].startswith(f"{LAYERS_OF}>"):
+            told[f"{system['name']} is not the paper's"] = None
         words = [part["weights"] for part in system["parts"] if part["weights"] not in ("pretrained", "scratch")]
         if words:
             told[f"weights are {', '.join(dict.fromkeys(words))}"] = None

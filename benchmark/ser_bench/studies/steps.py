@@ -93,8 +93,8 @@ class Steps:
         idle = [one for one in begun if not held(one.folder / f"seed-{one.seed}")]
         if idle and not resume:
             raise StudyError(
-                f"{len(idle)} of {len(self.planned)} trainings were begun and are not finished (first: {idle[0]}). Go on "
-                "with them by adding --resume."
+                f"{len(idle)} of {len(self.planned)} trainings were begun and are not finished (first: {idle[0]}). "
+                "Go on with them by adding --resume."
             )
 
 
@@ -133,9 +133,7 @@ def steps(study: Study, options: Options, progress: Progress | None = None) -> S
         cells=tuple(cells),
         planned=tuple(planned),
         scores=(),
-        left_out=tuple(
-            s for s in scorings if (s.transcripts, s.condition) in makeable and not makeable[s.transcripts, s.condition]
-        ),
+        left_out=tuple(s for s in scorings if makeable.get((s.transcripts, s.condition), "there") is None),
     )
     lost = [cell.key for cell in ready if cell.key not in own.folders]
     if lost:

@@ -20,6 +20,7 @@ _INTRO = (
     "mean over seeds, with its 95 % interval over speakers and seeds; seen is test1, unseen test2. The paper's number "
     "stands first, with ours less the paper's in brackets."
 )
+_EQUIVALENT = "On par by the equivalence test within the margin, or better by the paired test."
 
 
 class Table1:
@@ -86,6 +87,9 @@ def claims(pairs: list[Pair], found: Mapping[str, Json], margin: float) -> Itera
         how="The paired test of each audio-text system against its audio system.",
     )
     others = [p for p in pairs if p is not small]
+    if not others:
+        yield _staying_claim(judge, pairs, own=False)
+        return
     yield claim(
         "most for the distilled",
         f"Text raises valence most for {label(small.audio)}",
@@ -98,22 +102,27 @@ def claims(pairs: list[Pair], found: Mapping[str, Json], margin: float) -> Itera
         how="The paired test of the difference of two gains.",
     )
     kept = [p for p in pairs if p.both != paper.LARGE]
-    yield claim(
-        "arousal and dominance stay",
-        "Arousal and dominance stay with text (or improve)" + (", but for the large system" if kept != pairs else ""),
-        _staying(judge, [(p.both, p.audio) for p in kept], ("arousal", "dominance")),
-        paper="either improved or remained at the same level",
-        how="On par by the equivalence test within the margin, or better by the paired test.",
-    )
-    if kept != pairs:
+    yield _staying_claim(judge, kept, own=kept != pairs)
+    for pair in [p for p in pairs if p not in kept]:
         yield claim(
             "dominance of the large falls",
             "Dominance of the large system falls with text",
-            [judge.rises(large.audio, large.both, s, "dominance", what="audio over audio-text") for s in paper.SIDES],
+            [judge.rises(pair.audio, pair.both, s, "dominance", what="audio over audio-text") for s in paper.SIDES],
             paper="0.521 to 0.484 seen, 0.390 to 0.353 unseen",
             how="The paired test.",
         )
     yield from _distilled(judge, small, large)
+
+
+def _staying_claim(judge: Judge, pairs: list[Pair], *, own: bool) -> Claim:
+    """Judge that arousal and dominance stay; ``own``: of the paper's systems, whose large one the paper excepts."""
+    return claim(
+        "arousal and dominance stay",
+        "Arousal and dominance stay with text (or improve)" + (", but for the large system" if own else ""),
+        _staying(judge, [(p.both, p.audio) for p in pairs], ("arousal", "dominance")),
+        paper="either improved or remained at the same level",
+        how=_EQUIVALENT,
+    )
 
 
 def _distilled(judge: Judge, small: Pair, large: Pair) -> Iterator[Claim]:
@@ -122,35 +131,33 @@ def _distilled(judge: Judge, small: Pair, large: Pair) -> Iterator[Claim]:
     yield claim(
         "on par with the large",
         f"{label(small.both)} is on par with {label(large.both)} (or better) in all three attributes",
-        [] if small is large else _staying(judge, [(small.both, large.both)], ATTRIBUTES),
+        _staying(judge, [(small.both, large.both)], ATTRIBUTES),
         paper="0.614 / 0.519 / 0.509 against 0.619 / 0.560 / 0.484 seen, 0.475 / 0.333 / 0.392 against 0.469 / 0.347 / "
         "0.353 unseen: valence is 0.041 and 0.014 lower, which no margin of 0.01 would call on par"
         if own
         else "",
-        how="On par by the equivalence test within the margin, or better by the paired test.",
+        how=_EQUIVALENT,
     )
     yield claim(
         "a fifth of the parameters",
         f"{label(small.both)} has about 20 % of the trainable parameters of {label(large.both)}",
-        [] if small is large else [_share(small.both, large.both)],
+        [_share(small.both, large.both)],
         paper="~20 % (34.377 / 175.699 M = 19.6 %; of all parameters 21.4 %)" if own else "",
         how="Counted at full size; about 20 % is 17.5 to 22.5 %.",
     )
     yield claim(
         "distilled audio matches the large",
         f"{label(small.audio)} alone matches {label(large.audio)} in arousal and dominance",
-        [] if small is large else _staying(judge, [(small.audio, large.audio)], ("arousal", "dominance")),
+        _staying(judge, [(small.audio, large.audio)], ("arousal", "dominance")),
         paper="0.622 and 0.513 against 0.627 and 0.521 seen, 0.470 and 0.395 against 0.462 and 0.390 unseen"
         if own
         else "",
-        how="On par by the equivalence test within the margin, or better by the paired test.",
+        how=_EQUIVALENT,
     )
     yield claim(
         "distilled audio lacks valence",
         f"{label(small.audio)} alone falls behind {label(large.audio)} in valence",
-        []
-        if small is large
-        else [
+        [
             judge.rises(large.audio, small.audio, s, "valence", what=f"{label(large.audio)} over {label(small.audio)}")
             for s in paper.SIDES
         ],

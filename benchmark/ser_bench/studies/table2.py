@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,9 +21,9 @@ SOURCES = ("human", "whisper-base", "whisper-tiny")
 NOISE = ("noise:babble@10dB",)
 """What trained systems are scored under too (ours: the paper expects noise to cost, and does not measure it)."""
 _INTRO = (
-    "One audio-text system, fine-tuned on human or machine transcripts and scored on the same kind (the paper's Table 2); "
-    "scored on the other kind without training again; and scored in noise, where machine transcripts are of the noisy "
-    "audio too. CCC, the mean over seeds, with its 95 % interval over speakers and seeds."
+    "One audio-text system, fine-tuned on human or machine transcripts and scored on the same kind (the paper's "
+    "Table 2); scored on the other kind without training again; and scored in noise, where machine transcripts are of "
+    "the noisy audio too. CCC, the mean over seeds, with its 95 % interval over speakers and seeds."
 )
 
 
@@ -120,7 +121,7 @@ def claims(sources: list[str], found: Mapping[str, Json], margin: float) -> Iter
     yield claim(
         "whatever the recogniser",
         "Performance is maintained across recognisers, irrespective of their size (seen podcasts)",
-        kept([(trained_key(b), trained_key(a)) for a, b in zip(machines, machines[1:], strict=False)], seen),
+        kept([(trained_key(b), trained_key(a)) for a, b in itertools.pairwise(machines)], seen),
         paper="valence 0.521 with whisper-base, 0.524 with whisper-tiny",
         how=how,
     )
