@@ -32,11 +32,7 @@ class WeightedSequences(LayerWeights):
         """Return the pooled weighted sum, [b, d]."""
         if encoded is None or encoded.layers is None:
             return None
-        weights = torch.softmax(self.scores[modality], 0)  # [L]
-        mixed = torch.zeros_like(encoded.hidden)  # [b, t, d]
-        for weight, state in zip(weights, encoded.layers, strict=True):  # one at a time: L copies at once are large
-            mixed = mixed + weight * state
-        return pool("mean_max", mixed, encoded.lengths)
+        return pool("mean_max", self.mixed(modality, encoded.layers), encoded.lengths)
 
 
 class AttentivePool(nn.Module):

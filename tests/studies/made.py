@@ -46,4 +46,4 @@ def record(
 
 def both(arousal: float, valence: float, dominance: float) -> dict[str, tuple[float, float, float]]:
     """Give the same scores to seen and unseen."""
-    return {side: (arousal, valence, dominance) for side in paper.SIDES}
+    return dict.fromkeys(paper.SIDES, (arousal, valence, dominance))

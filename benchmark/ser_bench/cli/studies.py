@@ -20,9 +20,7 @@ def add(commands: Any) -> None:
     add_corpus(study)
     study.add_argument("--seeds", metavar="N", type=int, default=3, help="how many seeds, 1 to N (default: 3)")
     study.add_argument("--systems", metavar="SYSTEM", nargs="+", default=[], help="systems (default: the paper's)")
-    study.add_argument(
-        "--audio", metavar="ENC", default="hubert_base", help="figure2: whose layers (hubert_base)"
-    )
+    study.add_argument("--audio", metavar="ENC", default="hubert_base", help="figure2: whose layers (hubert_base)")
     study.add_argument(
         "--exact", action="store_true", help="figure2: sum the layers before pooling, as the paper does, and tell how far "
         "pooling first differs; stores sequences, or with --frames off computes them each epoch",

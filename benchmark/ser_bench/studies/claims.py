@@ -159,10 +159,13 @@ def over_seeds(values: Sequence[float] | NDArray[np.float64], *, what: str, unit
     mean = float(given.mean())
     if len(given) < 2:
         return Test(what=what, found=f"{mean:+.3f}{unit} with one seed", supports=False, against=1.0)
-    error = float(given.std(ddof=1) / np.sqrt(len(given)))
-    reach = float(t_quantile(np.asarray(len(given) - 1.0), 0.95)) * error
+    from scipy.special import stdtr  # heavy for what only plans a study
+
+    error, freedom = float(given.std(ddof=1) / np.sqrt(len(given))), len(given) - 1.0
+    reach = float(t_quantile(np.asarray(freedom), 0.95)) * error
     said = f"{mean:+.3f}{unit} [{mean - reach:+.3f}, {mean + reach:+.3f}] over {len(given)} seeds"
-    return Test(what=what, found=said, supports=mean - reach > 0, against=1.0, refutes=mean + reach < 0)
+    against = float(2 * stdtr(freedom, mean / error)) if mean < 0 and error > 0 else float(mean >= 0)
+    return Test(what=what, found=said, supports=mean - reach > 0, against=against)
 
 
 def described(found: Difference) -> str:
