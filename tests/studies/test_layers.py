@@ -63,7 +63,6 @@ def test_most_weight_is_on_the_layer_that_knows(head: str, tmp_path: Path, monke
     assert record["summary"]["test1"]["ccc"]["valence"] is None
     for one in record["runs"]:
         weights = one["layer_weights"]["audio"]
-        print(weights)
         assert len(weights) == STATES
         assert sum(weights) == pytest.approx(1)
         assert weights[KNOWS] > 0.5

@@ -45,55 +45,49 @@ def written(folder: Path, study: str) -> dict[str, Any]:
     return told
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One place for all runs, so that studies share them."""
-    return tmp_path_factory.mktemp("place")
-
-
-def test_table_1_figure_3_and_what_they_share(here: Here, release: Path, kept: Path, place: Path) -> None:
+def test_table_1_figure_3_and_what_they_share(here: Here, release: Path, kept: Path, tmp_path: Path) -> None:
     systems = ("--systems", "logmel_words")
-    assert cli.main(words("table1", release, kept, place, *systems)) == 0
+    assert cli.main(words("table1", release, kept, tmp_path, *systems)) == 0
     first = trained(here)
     assert sorted(seed for _, seed in first) == ["1", "1", "2", "2"]
-    told = written(place / "table1", "table1")
+    told = written(tmp_path / "table1", "table1")
     assert {claim["name"] for claim in told["claims"]} == {"text raises valence", "arousal and dominance stay"}
     assert told["departures"] == ["logmel is not the paper's", "logmel_words is not the paper's"]
     row = told["rows"][0]
-    run = next(path for path in (place / "runs").glob("logmel-*"))
+    run = next(path for path in (tmp_path / "runs").glob("logmel-*"))
     record = records.read(run / "record.json")
     assert row["system"] == "logmel"
     assert row["ours"] == record["summary"]["test1"]["ccc"]["arousal"]["mean"]
     assert [row["low"], row["high"]] == record["summary"]["test1"]["ccc"]["arousal"]["ci95"]
 
-    assert cli.main(words("figure3", release, kept, place, *systems)) == 0
+    assert cli.main(words("figure3", release, kept, tmp_path, *systems)) == 0
     second = trained(here)
     assert len(second) == 2  # FT=>FRZ alone: both fine-tuned systems are there
     assert len({folder for folder, _ in first} | {folder for folder, _ in second}) == 3
-    told = written(place / "figure3", "figure3")
+    told = written(tmp_path / "figure3", "figure3")
     assert [(row["way"], row["partition"]) for row in told["rows"]] == [
         ("FT", "test1"), ("FT", "test2"), ("FT=>FRZ", "test1"), ("FT=>FRZ", "test2"),
     ]  # fmt: skip
-    frozen = records.read(place / "runs" / second[0][0] / "record.json")
+    frozen = records.read(tmp_path / "runs" / second[0][0] / "record.json")
     assert frozen["strategy"] == "finetune-freeze"
     assert [one["first_stage"] for one in frozen["runs"]] == [one["predictions_sha256"] for one in record["runs"]]
 
     # again: nothing; one seed's folder removed: that alone
-    assert cli.main(words("figure3", release, kept, place, *systems)) == 0
+    assert cli.main(words("figure3", release, kept, tmp_path, *systems)) == 0
     assert trained(here) == []
-    assert json.loads((place / "figure3" / "figure3.json").read_text()) == told
-    shutil.rmtree(place / "runs" / second[0][0] / "seed-2")
-    assert cli.main(words("figure3", release, kept, place, *systems)) == 0
+    assert json.loads((tmp_path / "figure3" / "figure3.json").read_text()) == told
+    shutil.rmtree(tmp_path / "runs" / second[0][0] / "seed-2")
+    assert cli.main(words("figure3", release, kept, tmp_path, *systems)) == 0
     assert trained(here) == [(second[0][0], "2")]
-    assert json.loads((place / "figure3" / "figure3.json").read_text()) == told
+    assert json.loads((tmp_path / "figure3" / "figure3.json").read_text()) == told
 
 
-def test_figure_2_in_both_orders(here: Here, release: Path, kept: Path, place: Path) -> None:
+def test_figure_2_in_both_orders(here: Here, release: Path, kept: Path, tmp_path: Path) -> None:
     tiny = ("--audio", "hubert_base", "--weights", "tiny")
-    assert cli.main(words("figure2", release, kept, place, *tiny)) == 0
+    assert cli.main(words("figure2", release, kept, tmp_path, *tiny)) == 0
     assert len(trained(here)) == 6
     stores = {path.parent for path in (kept / "frames").glob("*/index.npz")}
-    told = written(place / "figure2", "figure2")
+    told = written(tmp_path / "figure2", "figure2")
     assert told["departures"] == ["weights are tiny"]
     by_attribute = {
         name: [r["weight"] for r in told["rows"] if r["attribute"] == name] for name in ("arousal", "valence")
@@ -101,37 +95,35 @@ def test_figure_2_in_both_orders(here: Here, release: Path, kept: Path, place: P
     for weights in by_attribute.values():
         assert sum(weights) == pytest.approx(1, abs=1e-5)
     assert by_attribute["arousal"] != by_attribute["valence"]
-    assert "pooled first" in (place / "figure2" / "figure2.md").read_text()
+    assert "pooled first" in (tmp_path / "figure2" / "figure2.md").read_text()
 
-    assert cli.main(words("figure2", release, kept, place, *tiny, "--exact")) == 0
-    assert len(trained(here)) == 6  # those that pool first are there
+    assert cli.main(words("figure2", release, kept, tmp_path, *tiny, "--exact")) == 0
+    assert len(trained(here)) == 6  # those that pool first are there already
     more = {path.parent for path in (kept / "frames").glob("*/index.npz")} - stores
     assert len(more) == 2  # one for all attributes; tiny weights are drawn for each seed, real ones would share it too
-    told = written(place / "figure2", "figure2")
+    told = written(tmp_path / "figure2", "figure2")
     assert told["head"] == "weighted_sequences"
     assert 0 < told["pooled_first"]["valence"]["largest_difference"] < 0.5
-    assert (
-        "Layers are summed first and the sum is pooled, as in the paper" in (place / "figure2/figure2.md").read_text()
-    )
+    text = (tmp_path / "figure2" / "figure2.md").read_text()
+    assert "Layers are summed first and the sum is pooled, as in the paper" in text
 
 
 def test_table_2_across_and_in_noise(
-    here: Here, release: Path, kept: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    here: Here, release: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made.write(release, kept)
     options = ("--systems", "logmel_words", "--transcripts", "whisper-made", "human", "--conditions", NOISE)
-    assert cli.main([*words("table2", release, kept, place, *options), "--seeds", "1"]) == 0
-    assert len(trained(here)) == 1  # on human text it is there from table 1
-    told = written(place / "table2", "table2")
-    assert told["left_out"] == [
-        f"trained on whisper-made, scored on whisper-made, {NOISE}", f"trained on human, scored on whisper-made, {NOISE}",
-    ]  # fmt: skip
+    assert cli.main([*words("table2", release, kept, tmp_path, *options), "--seeds", "1"]) == 0
+    assert len(trained(here)) == 2
+    told = written(tmp_path / "table2", "table2")
+    noisy = [f"trained on {source}, scored on whisper-made, {NOISE}" for source in ("whisper-made", "human")]
+    assert told["left_out"] == noisy
     made.write(release, kept, condition=conditions.parse(NOISE, cache=kept).key, hear=lambda text: "noise")
-    assert cli.main([*words("table2", release, kept, place, *options), "--seeds", "1"]) == 0
+    assert cli.main([*words("table2", release, kept, tmp_path, *options), "--seeds", "1"]) == 0
     scored = [line for line in here.words if line[0] == "score"]
     assert len(scored) == 2  # what was left out
     assert trained(here) == []
-    told = written(place / "table2", "table2")
+    told = written(tmp_path / "table2", "table2")
     runs = list(dict.fromkeys(row["run"] for row in told["rows"]))
     assert runs == [
         "trained on human",
@@ -147,7 +139,7 @@ def test_table_2_across_and_in_noise(
     assert wer["trained on whisper-made"] == wer["trained on human, scored on whisper-made"]
     assert wer["trained on whisper-made"] < wer[runs[-1]]
     capsys.readouterr()
-    assert cli.main([*words("table2", release, kept, place, *options), "--seeds", "1", "--dry-run", "--json"]) == 0
+    assert cli.main([*words("table2", release, kept, tmp_path, *options), "--seeds", "1", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert {one["state"] for one in (*plan["runs"], *plan["scorings"])} == {"finished"}
     assert plan["estimate"]["seconds"] == [0.0, 0.0]
