@@ -55,7 +55,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 # plugin), ``tiny`` (small, random, offline), or a local folder.
 Weights = Literal["pretrained", "random", "tiny"] | Path
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}(:[A-Za-z0-9][A-Za-z0-9_./@-]{0,119})?")  # NAME, or FAMILY:ADDRESS
 
 
 class Encoded(NamedTuple):
@@ -172,6 +172,10 @@ class Recipe:
     regularisation: Regularisation = field(default_factory=Regularisation)
     bucket_batches: int = 8
     """Batches whose utterances are sorted by length together (ours; the paper says buckets sorted by length)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What encoders compute in; ``auto`` is bfloat16 on a GPU, float32 on the CPU. Heads and loss stay in float32."""
+    frontend_precision: Literal["float32", "bfloat16"] = "float32"
+    """What audio front ends compute in; another one makes another store (ours: float32 is exact)."""
 
     def __post_init__(self) -> None:
         """Refuse a recipe that cannot be trained, telling all faults at once."""
@@ -181,6 +185,12 @@ class Recipe:
             faults.append(f"attributes is {list(self.attributes)}, expected different names out of {list(ATTRIBUTES)}")
         if self.optimiser not in ("adam", "adamw"):
             faults.append(f"optimiser is {self.optimiser!r}, expected 'adam' or 'adamw'")
+        for name, kinds in (
+            ("precision", ("auto", "float32", "bfloat16")),
+            ("frontend_precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in kinds:
+                faults.append(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, kinds))}")
         for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1), ("bucket_batches", 1)):
             if getattr(self, name) < low:
                 faults.append(f"{name} is {getattr(self, name)}, expected {low} or more")
@@ -248,6 +258,11 @@ class AudioEncoderSpec(_Named):
     build: Callable[..., Any]
     frontend_version: int = 1
     """Raise it when ``frontend`` gives other numbers for the same parameters: stored frames are then made anew."""
+    home: Path | None = None
+    """The folder that the encoder was described from (``EncoderFamily``), which is then what ``pretrained`` means."""
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    """What a described encoder is built from beside its weights (configuration, tokenizer): name -> where it is. A run
+    keeps copies, and ``describe`` of their folder gives the same encoder."""
     known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -263,7 +278,24 @@ class TextEncoderSpec(_Named):
     source: Source = field(default_factory=Source)
     build: Callable[..., Any]
     frontend_version: int = 1
+    home: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
     known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFamily:
+    """Describe encoders that are too many to list: ``NAME:ADDRESS`` is the one that ``describe(ADDRESS)`` gives.
+
+    ``describe`` takes what stands after the colon (a repository, a folder) and returns an encoder's spec, named
+    ``NAME:`` and what tells it from others without saying where on this machine it is. It may import what it needs. It
+    raises one of our errors for an address that it cannot make an encoder of.
+    """
+
+    kind: Literal["audio", "text"]
+    name: str
+    summary: str
+    describe: Callable[[str], AudioEncoderSpec | TextEncoderSpec]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,11 +415,11 @@ class Hooks:
     """The hooks a plugin may implement, each yielding frozen specs."""
 
     @hookspec
-    def ser_bench_audio_encoders(self) -> Iterator[AudioEncoderSpec]:  # type: ignore[empty-body]
+    def ser_bench_audio_encoders(self) -> Iterator[AudioEncoderSpec | EncoderFamily]:  # type: ignore[empty-body]
         """Yield audio encoders."""
 
     @hookspec
-    def ser_bench_text_encoders(self) -> Iterator[TextEncoderSpec]:  # type: ignore[empty-body]
+    def ser_bench_text_encoders(self) -> Iterator[TextEncoderSpec | EncoderFamily]:  # type: ignore[empty-body]
         """Yield text encoders."""
 
     @hookspec

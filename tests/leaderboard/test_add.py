@@ -15,7 +15,7 @@ from ser_bench.errors import RecordError, StoreError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import add as module
 from ser_bench.leaderboard.add import add
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 
 
 @pytest.fixture
@@ -53,17 +53,19 @@ def test_record_and_predictions_are_copied(run: Path, board: Path) -> None:
         assert after[f"predictions/{stem}-seed-{seed}.parquet"] == original
     own = records.read(run / "record.json")
     assert records.read(target) == own | {"predictions": "published"}
-    assert "| logmel_words" in render(board)[1]
+    assert "| logmel_words" in render(board).readme
 
 
 def test_withheld_predictions_are_not_copied_and_the_row_says_so(run: Path, board: Path) -> None:
     target = add(run, board, withhold_predictions=True)
     assert not list((board / "predictions").glob(f"{target.stem}*"))
     assert records.read(target)["predictions"] == "withheld"
-    rows = [line for line in render(board)[1].splitlines() if line.startswith("| logmel_words")]
+    rows = [line for line in render(board).readme.splitlines() if line.startswith("| logmel_words")]
     assert len(rows) == 1
     assert rows[0].endswith(", not verifiable |")
-    assert "not verifiable" not in next(line for line in render(board)[1].splitlines() if line.startswith("| first"))
+    assert "not verifiable" not in next(
+        line for line in render(board).readme.splitlines() if line.startswith("| first")
+    )
 
 
 def test_a_composed_systems_name_is_safe_in_a_file_name(tmp_path: Path) -> None:
