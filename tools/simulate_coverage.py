@@ -254,7 +254,8 @@ def _held(value: Array, out: Array, sizes: NDArray[np.int64], truth: float) -> d
 def false_alarms(*, draws: int, seed: int, seeds: int, seed_spread: float, sigma: float) -> list[float]:
     """Return how often (%) two equal systems of several seeds are called different, by number of clusters.
 
-    With two rows on a track, that is how often they do not share a rank. A seed changes a system's slope by ``seed_spread`` (standard deviation), and its shifts and noise in part.
+    With two rows on a track, that is how often they do not share a rank. A seed changes a system's slope by
+    ``seed_spread`` (standard deviation), and its shifts and noise in part.
     """
     one = np.full((2 * seeds, 2 * seeds), 0.5)
     one[:seeds, :seeds] = one[seeds:, seeds:] = 0.9
