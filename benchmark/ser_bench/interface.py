@@ -55,7 +55,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 # plugin), ``tiny`` (small, random, offline), or a local folder.
 Weights = Literal["pretrained", "random", "tiny"] | Path
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}(:[A-Za-z0-9][A-Za-z0-9_./@-]{0,119})?")  # NAME, or FAMILY:ADDRESS
 
 
 class Encoded(NamedTuple):
@@ -258,6 +258,11 @@ class AudioEncoderSpec(_Named):
     build: Callable[..., Any]
     frontend_version: int = 1
     """Raise it when ``frontend`` gives other numbers for the same parameters: stored frames are then made anew."""
+    home: Path | None = None
+    """The folder that the encoder was described from (``EncoderFamily``), which is then what ``pretrained`` means."""
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    """What a described encoder is built from beside its weights (configuration, tokenizer): name -> where it is. A run
+    keeps copies, and ``describe`` of their folder gives the same encoder."""
     known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -273,7 +278,24 @@ class TextEncoderSpec(_Named):
     source: Source = field(default_factory=Source)
     build: Callable[..., Any]
     frontend_version: int = 1
+    home: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
     known_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFamily:
+    """Describe encoders that are too many to list: ``NAME:ADDRESS`` is the one that ``describe(ADDRESS)`` gives.
+
+    ``describe`` takes what stands after the colon (a repository, a folder) and returns an encoder's spec, named
+    ``NAME:`` and what tells it from others without saying where on this machine it is. It may import what it needs. It
+    raises one of our errors for an address that it cannot make an encoder of.
+    """
+
+    kind: Literal["audio", "text"]
+    name: str
+    summary: str
+    describe: Callable[[str], AudioEncoderSpec | TextEncoderSpec]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,11 +415,11 @@ class Hooks:
     """The hooks a plugin may implement, each yielding frozen specs."""
 
     @hookspec
-    def ser_bench_audio_encoders(self) -> Iterator[AudioEncoderSpec]:  # type: ignore[empty-body]
+    def ser_bench_audio_encoders(self) -> Iterator[AudioEncoderSpec | EncoderFamily]:  # type: ignore[empty-body]
         """Yield audio encoders."""
 
     @hookspec
-    def ser_bench_text_encoders(self) -> Iterator[TextEncoderSpec]:  # type: ignore[empty-body]
+    def ser_bench_text_encoders(self) -> Iterator[TextEncoderSpec | EncoderFamily]:  # type: ignore[empty-body]
         """Yield text encoders."""
 
     @hookspec

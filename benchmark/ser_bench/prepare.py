@@ -24,6 +24,7 @@ from ser_bench.corpus.wavs import read_wave
 from ser_bench.errors import PluginError, SerBenchError, TranscriptError
 from ser_bench.host import Plan
 from ser_bench.interface import PARTITIONS, Rows
+from ser_bench.scoring.ceiling import ceiling
 from ser_bench.training.batches import Inputs
 from ser_bench.transcripts import store
 from ser_bench.transcripts.wer import PartitionWer, partition_wer
@@ -60,6 +61,12 @@ class Corpus:
     """Path -> wave [n], mono 16 kHz."""
     stamp: Callable[[str], str] = _stamp
     """Path -> what changes when its wave does."""
+    ceiling: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """By partition that is scored, how far raters agree (``scoring.ceiling``); None without their ratings."""
+
+    def without_texts(self) -> Corpus:
+        """Return it as a system that reads no text sees it."""
+        return dataclasses.replace(self, transcripts="none", transcripts_sha256=None, wer=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +146,11 @@ def open_corpus(
         transcripts=builder.transcripts,
         transcripts_sha256=builder.transcripts_sha256,
         condition=heard,
+        ceiling={
+            name: ceiling([source.raters[u].values for u in part.utterance], part.labels)
+            for name, part in rows.items()
+            if name not in ("train", "test3")
+        },
     )
     if transcripts in ("human", "none"):
         return opened

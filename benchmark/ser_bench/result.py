@@ -35,10 +35,13 @@ def finish(
     accelerator: Accelerator,
     at: Position,
     progress: Progress | None,
+    *,
+    first_stage: str | None = None,
 ) -> None:
     """Predict and score all but train; write predictions, then the result, which marks the seed as finished.
 
-    Several processes share the prediction; the main one does the rest.
+    ``first_stage`` tells which seed of which run the audio encoder comes from, by its predictions' digest. Several
+    processes share the prediction; the main one does the rest.
     """
     ranks = Ranks(accelerator)
     began, audio_seconds = time.monotonic(), 0.0
@@ -80,9 +83,11 @@ def finish(
             "scores": scores,
             "resampling": resampling,
             "layer_weights": None if weights is None else weights(),
+            **({} if first_stage is None else {"first_stage": first_stage}),
         },
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),
+        "ceiling": {name: corpus.ceiling[name] for name in scores},
         "left_out": sorted(corpus.rows.keys() - {"train"} - inputs.keys()),
         "speed": {
             "device": device_name(device),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,18 +14,18 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ser_bench import prepare, records, runs, system, tracking, trained
+from ser_bench import prepare, records, runs, stages, system, tracking, trained
 from ser_bench.cache import atomic_write
-from ser_bench.errors import PluginError, RecordError, TrainingError
+from ser_bench.errors import PluginError, RecordError, TrainingError, WeightsError
 from ser_bench.host import Plan
-from ser_bench.interface import ATTRIBUTES, Recipe, Weights
+from ser_bench.interface import ATTRIBUTES, Recipe
 from ser_bench.locks import hold, turn
-from ser_bench.prepare import Corpus, Progress, Storing
+from ser_bench.prepare import Progress, Storing
 from ser_bench.result import finish
-from ser_bench.task import resolve
+from ser_bench.task import Task, resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
-from ser_bench.training.fit import Position, fit
+from ser_bench.training.fit import Position, check_division, fit
 from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def run(
     strategy: str = "finetune",
     weights: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
+    head_changes: Mapping[str, Any] | None = None,
     device: str | None = None,
     frames: str = "store",
     frames_dtype: str = "float16",
@@ -67,9 +69,12 @@ def run(
         release: the version the release is claimed to be.
         transcripts: ``human``, ``none``, or a source that ``ser-bench transcribe`` made; None: what the system needs.
         seeds: each is trained and scored; one that is finished in ``out`` is left as it is.
-        strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone.
+        strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone, ``finetune-freeze`` the
+            head alone on the fine-tuned encoder of the audio system, whose own run is found beside this one, made there
+            first, or given as ``weights`` (``audio=RUN``); ``none`` scores a released whole system as it is.
         weights: as on the command line (``system.parse_weights``).
-        changes: recipe keys and values.
+        changes: recipe keys and values; for ``finetune-freeze`` they are the first stage's.
+        head_changes: the same for the second stage of ``finetune-freeze``.
         device: as torch names it; None: the accelerator that is there, else the CPU.
         frames, frames_dtype: ``store`` or ``off``; ``float16`` or ``float32``.
         allow_missing: go on without utterances that have no audio; the record says how many.
@@ -101,52 +106,80 @@ def run(
         strategy=strategy,
         weights=weights,
         changes=changes,
+        head_changes=head_changes,
         device=device,
         frames=frames,
         frames_dtype=frames_dtype,
         allow_missing=allow_missing,
-        micro_batch=micro_batch,
         out=out,
         cache=cache,
         progress=progress,
     )
+    way = _Way(
+        resume=resume,
+        micro_batch=micro_batch,
+        tracker=tracker,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress if task.accelerator.is_main_process else None,
+    )
+    _train(task, seeds, way)
+    return task.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How seeds are trained, which no result depends on."""
+
+    resume: bool
+    micro_batch: int | None
+    tracker: str | None
+    checkpoint_minutes: float
+    progress: Progress | None
+
+
+def _train(task: Task, seeds: Sequence[int], way: _Way) -> None:
+    """Train and score the seeds of a task that are not finished, those of its first stage before them."""
     folder, ranks = task.folder, Ranks(task.accelerator)
-    progress = progress if ranks.main else None
+    check_division(task.plan.recipe, ranks.count, way.micro_batch)
+    missing: list[int] = []
     if ranks.main:
-        _require_finished(folder, seeds, resume)
-    with hold(folder, shared=True) if ranks.main else nullcontext():  # others may train other seeds in it
+        _check_seeds(task, seeds, way.resume)
+        missing = [] if task.first is None else _missing(task.first.folder, seeds)
+    if task.first is not None and (missing := ranks.from_main(missing)):
+        if task.first.given:
+            raise WeightsError(
+                f"--weights audio={task.first.folder} has no finished seed {missing[0]}, and seed N starts from its "
+                "seed N. Train it there, or leave out --weights audio to have the first stage made."
+            )
+        _train(task.first, missing, way)
+    with _held(folder, ranks, shared=True):  # other processes may train other seeds in it
         for seed in seeds:
-            own = folder / f"seed-{seed}"
-            with _working(own, ranks):
-                if ranks.from_main((own / "result.json").exists()):
+            place = folder / f"seed-{seed}"
+            with _held(place, ranks), runs.noting_failure(place) if ranks.main else nullcontext():
+                if ranks.from_main((place / "result.json").exists()):
                     log.info("seed %d is finished already", seed)
                     if ranks.main:
                         records.settle(folder, task.settings)
                     continue
                 torch.manual_seed(seed)
                 module = system.build(task.plan, task.weights, task.plan.recipe)
+                if task.strategy == "none":
+                    _require_complete(module, task.plan)
+                start = None if task.first is None else stages.take_encoder(module, task.first.folder, seed)
                 if ranks.main:
                     records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing
-                with tracking.tracking(task.accelerator, tracker, own, task.settings, seed):
-                    _run_seed(
-                        own,
-                        seed,
-                        module,
-                        task.plan,
-                        task.weights,
-                        task.corpus,
-                        strategy,
-                        task.storing,
-                        task.accelerator,
-                        resume,
-                        micro_batch,
-                        checkpoint_minutes,
-                        progress,
-                    )
+                with tracking.tracking(
+                    task.accelerator, way.tracker if ranks.main else None, place, task.settings, seed
+                ):
+                    _run_seed(task, seed, module, start, way)
         if ranks.main:
             write_record(folder)
         ranks.wait()
-    return folder
+
+
+def _held(folder: Path, ranks: Ranks, *, shared: bool = False) -> AbstractContextManager[None]:
+    """Keep a folder to the main process and those that train with it."""
+    return hold(folder, shared=shared) if ranks.main else nullcontext()
 
 
 def write_record(folder: Path) -> dict[str, Any]:
@@ -220,7 +253,7 @@ def score(
     ranks = Ranks(accelerator)
     progress = progress if ranks.main else None
     done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
-    with hold(target) if ranks.main else nullcontext():
+    with _held(target, ranks):
         if ranks.main:
             records.settle(target, settings)
         for seed in numbers:
@@ -242,47 +275,43 @@ def score(
 
 
 def _run_seed(
-    folder: Path,
+    task: Task,
     seed: int,
     module: nn.Module,
-    plan: Plan,
-    weights: Mapping[str, Weights],
-    corpus: Corpus,
-    strategy: str,
-    storing: Storing,
-    accelerator: Accelerator,
-    resume: bool,
-    micro_batch: int | None,
-    checkpoint_minutes: float,
-    progress: Progress | None,
+    start: str | None,
+    way: _Way,
 ) -> None:
-    """Fit what is counted, train, score and save one seed of a built module."""
-    train = corpus.rows["train"]
-    system.fit_texts(module, [text or "" for text in train.transcript])
-    if plan.whole is not None and hasattr(module, "fit"):
-        cast(Any, module).fit(train)
-    if strategy == "frozen":
+    """Fit what is counted, train, score and save one seed of a built module; ``start`` is its first stage's."""
+    plan, corpus, accelerator, folder = task.plan, task.corpus, task.accelerator, task.folder / f"seed-{seed}"
+    train, trains = corpus.rows["train"], task.strategy != "none"
+    if trains:
+        system.fit_texts(module, [text or "" for text in train.transcript])
+        if plan.whole is not None and hasattr(module, "fit"):
+            cast(Any, module).fit(train)
+    if task.freezes:
         module = system.Frozen(cast(system.Composed, module))
-    inputs = prepare.make_inputs(module, plan, corpus, storing, device=accelerator.device, progress=progress)
-    fit_head(module, inputs["train"], plan.recipe, accelerator)
-    at = fit(
-        module,
-        inputs["train"],
-        inputs["development"],
-        plan.recipe,
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-        resume=resume,
-        micro_batch=micro_batch,
-        checkpoint_minutes=checkpoint_minutes,
-        progress=progress,
-    )
-    sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
+    inputs = prepare.make_inputs(module, plan, corpus, task.storing, device=accelerator.device, progress=way.progress)
+    at = Position(best_epoch=0, finished=True)
+    if trains:
+        fit_head(module, inputs["train"], plan.recipe, accelerator)
+        at = fit(
+            module,
+            inputs["train"],
+            inputs["development"],
+            plan.recipe,
+            seed=seed,
+            folder=folder,
+            accelerator=accelerator,
+            resume=way.resume,
+            micro_batch=way.micro_batch,
+            checkpoint_minutes=way.checkpoint_minutes,
+            progress=way.progress,
+        )
+    sizes = {part: "tiny" if given == "tiny" else "random" for part, given in task.weights.items()}
     if accelerator.is_main_process:
-        trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
+        trained.save(folder / "model", module, plan, strategy=task.strategy, sizes=sizes)
     del inputs["train"]
-    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
+    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, way.progress, first_stage=start)
 
 
 def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -308,24 +337,31 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     head.to(accelerator.device)
 
 
-@contextmanager
-def _working(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Keep a seed's folder to these processes, and leave in it why its training failed, if it does."""
-    if not ranks.main:
-        yield
-        return
-    with hold(folder), runs.noting_failure(folder):
-        yield
-
-
-def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
+def _check_seeds(task: Task, seeds: Sequence[int], resume: bool) -> None:
     if len(set(seeds)) != len(seeds) or not seeds or min(seeds) < 0:
         raise TrainingError(f"seeds {list(seeds)} were given; expected different whole numbers from 0 on.")
-    unfinished = [
-        seed for seed in seeds if (s := folder / f"seed-{seed}").exists() and not (s / "result.json").exists()
-    ]
+    if task.strategy == "none" and len(seeds) > 1:
+        raise TrainingError(
+            f"seeds {list(seeds)} were given with --strategy none, which draws nothing: they would all be the same. "
+            "Give one."
+        )
+    unfinished = [seed for seed in _missing(task.folder, seeds) if (task.folder / f"seed-{seed}").exists()]
     if unfinished and not resume:
         raise RecordError(
-            f"{folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
-            f"{folder / f'seed-{unfinished[0]}'} to start it anew."
+            f"{task.folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
+            f"{task.folder / f'seed-{unfinished[0]}'} to start it anew."
         )
+
+
+def _require_complete(module: nn.Module, plan: Plan) -> None:
+    """Refuse to score a whole system as it is that knows nothing before it has seen train rows."""
+    if hasattr(cast(Any, module).inner, "fit"):
+        raise TrainingError(
+            f"{plan.name} takes what it knows from train rows (it has a fit), so there is nothing to score as it is. "
+            "Use --strategy finetune."
+        )
+
+
+def _missing(folder: Path, seeds: Sequence[int]) -> list[int]:
+    """Return the seeds that are not finished in a run folder."""
+    return [seed for seed in seeds if not (folder / f"seed-{seed}" / "result.json").exists()]

@@ -102,7 +102,7 @@ def _seed(run: Path, seed: int, folder: Path, settings: dict[str, Any]) -> SeedS
         seed=seed,
         state=state,
         epoch=lines[-1]["epoch"] if lines else None,
-        epochs=settings["recipe"]["epochs"],
+        epochs=settings.get("head_recipe", settings["recipe"])["epochs"],
         best_epoch=best["epoch"] if best else None,
         best_development_ccc=best["development"] if best else None,
         seconds_left=None if state == "finished" else _left(folder, settings, running=state == "running"),

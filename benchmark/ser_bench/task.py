@@ -10,17 +10,15 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ser_bench import prepare, recipes, records, system, trained
-from ser_bench.errors import PluginError, TrainingError
+from ser_bench import prepare, recipes, records, stages, system, trained
+from ser_bench.errors import PluginError, TrainingError, WeightsError
 from ser_bench.host import Plan, host
 from ser_bench.interface import Weights
 from ser_bench.prepare import Corpus, Progress, Storing
 from ser_bench.settings import settings_of
 from ser_bench.training.device import accelerator_for, precision
-from ser_bench.training.fit import check_division
-from ser_bench.training.ranks import Ranks
 
-STRATEGIES = ("finetune", "frozen")
+STRATEGIES = ("finetune", "frozen", "finetune-freeze", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +27,27 @@ class Task:
 
     plan: Plan
     weights: dict[str, Weights]
+    strategy: str
     corpus: Corpus
     storing: Storing
     accelerator: Accelerator
     settings: dict[str, Any]
     """As in ``settings.json``."""
     folder: Path
+    first: Task | None = None
+    """What has to be trained before, seed by seed: the audio system of ``finetune-freeze``."""
+    given: bool = False
+    """Whether this is somebody's run, named as a first stage: nothing is added to it."""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called where no other is given: no two that differ in anything but the seed are alike."""
+        return f"{records.safe_name(self.plan.name)}-{records.digest(self.settings, 8)}"
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the encoders are frozen."""
+        return self.strategy in trained.FREEZING
 
 
 def resolve(
@@ -50,11 +63,11 @@ def resolve(
     strategy: str = "finetune",
     weights: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
+    head_changes: Mapping[str, Any] | None = None,
     device: str | None = None,
     frames: str = "store",
     frames_dtype: str = "float16",
     allow_missing: bool = False,
-    micro_batch: int | None = None,
     out: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -69,18 +82,24 @@ def resolve(
         SerBenchError: as ``run``.
     """
     plan = _plan(plugin, audio=audio, text=text, head=head, depth=depth)
-    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes or {}))
-    if strategy not in STRATEGIES:
-        raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
-    if strategy == "frozen" and plan.whole is not None:
-        raise TrainingError(f"{plan.name} does not come apart; nothing can be frozen. Use --strategy finetune.")
+    _check_strategy(strategy, plan)
+    if head_changes and strategy != "finetune-freeze":
+        raise TrainingError(
+            f"--set head_recipe.{next(iter(head_changes))} was given; head_recipe is that of the second stage of "
+            f"--strategy finetune-freeze, and this is {strategy}. Use recipe.KEY=VALUE."
+        )
     if transcripts not in (None, "none") and "text" not in plan.reads:
         raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
     chosen = system.parse_weights(weights, plan)
+    runs = [f"{part}={given}" for part, given in chosen.items() if stages.is_run(given)]
+    if runs and (strategy != "finetune-freeze" or stages.is_run(chosen["text"])):
+        raise WeightsError(
+            f"--weights {runs[-1]} is a run folder, which is what --strategy finetune-freeze takes its audio encoder "
+            "from. Name a checkpoint's folder."
+        )
+    plan, audio_plan = _with_recipes(plan, strategy, changes or {}, head_changes or {})
     accelerator = accelerator_for(trained.device_named(device) if device else None, plan.recipe.precision)
-    ranks = Ranks(accelerator)
-    check_division(plan.recipe, ranks.count, micro_batch)
-    progress = progress if ranks.main else None
+    progress = progress if accelerator.is_main_process else None
     opened = opening(
         corpus,
         release=release,
@@ -94,27 +113,80 @@ def resolve(
     if absent:
         raise TrainingError(f"{corpus} has no {' and no '.join(absent)} partition, which training needs.")
     storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
-    settings = settings_of(
-        plan,
-        chosen,
-        corpus=opened.block,
-        transcripts=opened.transcripts,
-        strategy=strategy,
-        frames=storing.label_for(system.Frozen.store_dtype if strategy == "frozen" else frames_dtype),
-        precision=precision(accelerator),
-        transcripts_sha256=opened.transcripts_sha256 if "text" in plan.reads else None,
-    )
-    named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
-    folder = Path(out) if out is not None else Path("runs") / named
-    return Task(
-        plan=plan,
-        weights=chosen,
-        corpus=opened,
-        storing=storing,
-        accelerator=accelerator,
-        settings=settings,
-        folder=folder,
-    )
+    place = None if out is None else Path(out)
+
+    def task(plan: Plan, given: dict[str, Weights], strategy: str, corpus: Corpus, first: Task | None = None) -> Task:
+        settings = settings_of(
+            plan,
+            given,
+            corpus=corpus.block,
+            transcripts=corpus.transcripts,
+            strategy=strategy,
+            frames=storing.label_for(system.Frozen.store_dtype if strategy in trained.FREEZING else frames_dtype),
+            precision=precision(accelerator),
+            transcripts_sha256=corpus.transcripts_sha256 if "text" in plan.reads else None,
+            first_stage=None if first is None else first.settings,
+        )
+        made = Task(
+            plan=plan,
+            weights=given,
+            strategy=strategy,
+            corpus=corpus,
+            storing=storing,
+            accelerator=accelerator,
+            settings=settings,
+            folder=Path(),
+            first=first,
+        )
+        return dataclasses.replace(made, folder=Path("runs") / made.name)
+
+    if audio_plan is None:
+        made = task(plan, chosen, strategy, opened)
+        return dataclasses.replace(made, folder=place or made.folder)
+    start = chosen["audio"]
+    if stages.is_run(start):
+        first = task(audio_plan, {"audio": "random"}, "finetune", opened.without_texts())
+        settings = stages.require_fit(Path(str(start)), audio_plan, opened.block)
+        first = dataclasses.replace(first, settings=settings, folder=Path(str(start)), given=True)
+    else:
+        first = task(audio_plan, {"audio": start}, "finetune", opened.without_texts())
+        beside = first.folder.parent if place is None else place.parent
+        found = stages.find(first.settings, [beside, first.folder.parent])
+        first = dataclasses.replace(first, folder=found or beside / first.folder.name)
+    size: Weights = "tiny" if first.settings["system"]["weights"] == "tiny" else "random"
+    made = task(plan, {"audio": size, "text": chosen["text"]}, strategy, opened, first)
+    return dataclasses.replace(made, folder=place or made.folder)
+
+
+def _with_recipes(
+    plan: Plan, strategy: str, changes: Mapping[str, Any], head_changes: Mapping[str, Any]
+) -> tuple[Plan, Plan | None]:
+    """Return the plan with its recipe changed, and that of the first stage, if there is one."""
+    if strategy != "finetune-freeze":
+        return dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes)), None
+    first = stages.audio_plan(plan, host())
+    first = dataclasses.replace(first, recipe=recipes.changed(first.recipe, changes))
+    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, head_changes))
+    if first.recipe.precision != plan.recipe.precision:
+        raise TrainingError(
+            f"recipe.precision is {first.recipe.precision} and head_recipe.precision {plan.recipe.precision}; the two "
+            "stages are computed alike. Set both to the same."
+        )
+    return plan, first
+
+
+def _check_strategy(strategy: str, plan: Plan) -> None:
+    if strategy not in STRATEGIES:
+        raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
+    if strategy == "frozen" and plan.whole is not None:
+        raise TrainingError(f"{plan.name} does not come apart; nothing can be frozen. Use --strategy finetune.")
+    if strategy == "finetune-freeze":
+        stages.audio_plan(plan, host())
+    if strategy == "none" and plan.head is not None:
+        raise TrainingError(
+            f"{plan.name} has a fusion head, head:{plan.head.spec.name}, which only training gives values; --strategy "
+            "none scores released models, which come whole. Use --strategy frozen to train the head alone."
+        )
 
 
 def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str | None, depth: int | None) -> Plan:

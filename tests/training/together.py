@@ -13,8 +13,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def launch(code: str, given: dict[str, Any], processes: int, *, timeout: float = 300) -> None:
-    """Run ``code`` in that many processes, as a launcher does; it finds ``given`` and, as always, RANK."""
+def launch(code: str, given: dict[str, Any], processes: int, *, timeout: float = 300) -> list[str]:
+    """Run ``code`` in that many processes, as a launcher does; it finds ``given``. Return what each says on stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -38,3 +38,4 @@ def launch(code: str, given: dict[str, Any], processes: int, *, timeout: float =
         for child in children:
             child.kill()
     assert [child.returncode for child in children] == [0] * processes, "\n".join(told)
+    return told

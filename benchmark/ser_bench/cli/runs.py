@@ -28,7 +28,11 @@ def _add_run(commands: Any) -> None:
     # Options that take several values may also be repeated: argparse alone would forget all but the last.
     run.add_argument("--seed", metavar="N", type=int, nargs="+", action="extend", help="seeds to train (default: 1)")
     run.add_argument(
-        "--strategy", default="finetune", choices=("finetune", "frozen"), help="what is trained (default: finetune)"
+        "--strategy",
+        default="finetune",
+        choices=("finetune", "frozen", "finetune-freeze", "none"),
+        help="what is trained: all but the front ends; the head alone; the head alone on the fine-tuned encoder of the "
+        "audio system; nothing (default: finetune)",
     )
     run.add_argument(
         "--weights",
@@ -36,16 +40,17 @@ def _add_run(commands: Any) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="pretrained (default), random, tiny, a folder, or PART=one of these, PART being audio or text",
+        help="pretrained (default), random, tiny, a folder, or PART=one of these, PART being audio or text; for "
+        "finetune-freeze also audio=RUN",
     )
     run.add_argument(
         "--set",
-        metavar="recipe.KEY=VALUE",
+        metavar="[head_]recipe.KEY=VALUE",
         nargs="+",
         action="extend",
         default=[],
         dest="changes",
-        help="change the recipe",
+        help="change the recipe, or that of finetune-freeze's second stage",
     )
     run.add_argument(
         "--out", metavar="DIR", type=Path, help="the run folder (default: runs/<system>-<settings digest>)"
@@ -117,12 +122,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if not (arguments.plugin or arguments.audio or arguments.text):
         raise PluginError("no system was named; give --plugin SYSTEM, or --audio ENC and/or --text ENC.")
-    changes = {}
+    changes: dict[str, dict[str, str]] = {"recipe": {}, "head_recipe": {}}
     for word in arguments.changes:
         key, equals, value = word.partition("=")
-        if not equals or not key.startswith("recipe."):
+        whose, dot, field = key.partition(".")
+        if not equals or not dot or whose not in changes:
             raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
-        changes[key.removeprefix("recipe.")] = value
+        changes[whose][field] = value
     from ser_bench.runner import run
 
     with closing(Reporter()) as progress:
@@ -135,7 +141,8 @@ def _run(arguments: argparse.Namespace) -> int:
             seeds=arguments.seed or [1],
             strategy=arguments.strategy,
             weights=arguments.weights,
-            changes=changes,
+            changes=changes["recipe"],
+            head_changes=changes["head_recipe"],
             out=arguments.out,
             resume=arguments.resume,
             tracker=arguments.tracker,

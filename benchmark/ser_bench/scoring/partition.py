@@ -17,6 +17,7 @@ from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring import resampling as res
 from ser_bench.scoring.ccc import METRIC, check_columns
 from ser_bench.scoring.slices import calibration, slices
+from ser_bench.scoring.utterances import utterance_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 1.0, 7.0
 """The scale of labels and predictions."""
 _DECIMALS = 6
+_COARSE_DECIMALS = 3
+"""Of limits over utterances: they are drawn, and each is one more equation in the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,8 @@ class PartitionScore:
     """The scores of one seed on one partition, in blocks that go into the record as they are (JSON types)."""
 
     ccc: dict[str, Any]
-    """By attribute and ``mean``: ``{"value", "ci95"}``, and with few clusters ``ci95_utterances``; or None."""
+    """By attribute and ``mean``: ``{"value", "ci95", "ci95_utterances"}`` (the interval over clusters, and a coarse one
+    as if utterances were independent); or None."""
     clusters: dict[str, Any]
     """``count`` after joining, ``joined`` (how many small clusters went into joined ones), ``few`` (under 20)."""
     slices: dict[str, Any]
@@ -110,9 +114,10 @@ def score_partition(
     clusters = [joined[name] for name in named]
     loo = res.leave_one_out(p, t, clusters)
     few = len(loo.names) < res.FEW
+    by_name = np.argsort(np.array(rows.utterance, dtype=str))  # the same draws in whatever order the rows come
     columns = {name: (p[:, i], t[:, i]) for i, name in enumerate(trained)}
     return PartitionScore(
-        ccc=_ccc_block(trained, loo, res.utterance_interval(p, t) if few else None),
+        ccc=_ccc_block(trained, loo, utterance_interval(p[by_name], t[by_name])),
         clusters={"count": len(loo.names), "joined": sum(name != group for name, group in joined.items()), "few": few},
         slices=slices(columns, rows, wer=wer),
         calibration=calibration(columns),
@@ -148,7 +153,7 @@ def _columns(
 
 
 def _ccc_block(
-    trained: Sequence[str], loo: res.LeaveOneOut, utterances: list[tuple[float, float] | None] | None
+    trained: Sequence[str], loo: res.LeaveOneOut, utterances: list[tuple[float, float] | None]
 ) -> dict[str, Any]:
     block: dict[str, Any] = dict.fromkeys((*ATTRIBUTES, "mean"))
     value, left_out = _published(loo)
@@ -158,9 +163,8 @@ def _ccc_block(
             "ci95": _pair(
                 res.interval(float(value[i]), left_out[:, i], loo.sizes, step=res.grain(float(value[i]), loo.sizes))
             ),
+            "ci95_utterances": _pair(utterances[i], digits=_COARSE_DECIMALS),
         }
-        if utterances is not None:
-            block[name]["ci95_utterances"] = _pair(utterances[i])
     return block
 
 
@@ -190,8 +194,8 @@ def _published(loo: res.LeaveOneOut) -> tuple[NDArray[np.float64], NDArray[np.fl
     return res.with_mean(loo.value).round(_DECIMALS), res.with_mean(left_out).round(_DECIMALS)
 
 
-def _pair(low_high: tuple[float, float] | None) -> list[float] | None:
-    return None if low_high is None else [_round(v) for v in low_high]
+def _pair(low_high: tuple[float, float] | None, *, digits: int = _DECIMALS) -> list[float] | None:
+    return None if low_high is None else [round(v, digits) + 0.0 for v in low_high]
 
 
 def _round(value: float | np.float64) -> float:

@@ -122,10 +122,11 @@ def fit(
             except KeyboardInterrupt:
                 files.save(system, optimiser, at)
                 raise
-            line = {"epoch": at.epoch, "loss": float(np.mean(at.losses)) if at.losses else None, "development": ccc}
+            loss = float(np.mean(at.losses)) if at.losses else None
             if ranks.main:
+                line = {"epoch": at.epoch, "loss": loss, "development": ccc}
                 files.append(at, line)
-            accelerator.log({k: v for k, v in line.items() if v is not None}, step=at.epoch)  # to trackers, if any
+                accelerator.log({k: v for k, v in line.items() if v is not None}, step=at.epoch)  # to trackers, if any
             if ccc > at.best_ccc:
                 at.best_epoch, at.best_ccc = at.epoch, ccc
                 if ranks.main:
@@ -232,7 +233,7 @@ def _resumed(at: Position, here: Position) -> Position:
         log.warning("resuming with %d threads after %d: rounding may differ", here.threads, at.threads)
     if at.processes != here.processes:
         log.warning(
-            "resuming with %d processes after %d: dropout draws other masks, and rounding may differ",
+            "processes: %d, after %d before: dropout draws other masks, and rounding may differ",
             here.processes,
             at.processes,
         )
