@@ -1,4 +1,4 @@
-"""Cards in the Hugging Face hub's form: of a trained model, with scores that the hub shows, and of the dataset builder."""
+"""Cards in the Hugging Face hub's form: of a trained model, scores included, and of the dataset builder."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 def dataset_card(record: Mapping[str, Any]) -> str:
-    """Return the dataset card of the builder, for the release that a run was scored on: how to build it, no data."""
+    """Return the dataset card of the builder, of the release that a run was scored on: how to build it, no data."""
     corpus = record["corpus"]
     release = corpus["release"] or "unknown"
     counts = [
