@@ -146,7 +146,7 @@ def dataset_card(record: Mapping[str, Any]) -> str:
             "",
             "| column | what |",
             "|---|---|",
-            "| utterance, path | name; where the audio lies (`ser_bench.corpus.read_wave` reads it as 16 kHz mono) |",
+            "| utterance, path | name; where the audio lies (`ser_bench.corpus.read_wave` reads it) |",
             "| duration | seconds |",
             "| arousal, valence, dominance | consensus of the raters, 1..7 |",
             "| emotion, speaker, gender, podcast | as the release gives them |",
