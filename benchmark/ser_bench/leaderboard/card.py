@@ -126,8 +126,8 @@ def dataset_card(record: Mapping[str, Any]) -> str:
             "",
             f"# {corpus['name']} {release}",
             "",
-            "This card describes a `datasets` builder. It holds no audio, labels or transcripts: MSP-Podcast is licensed "
-            "by its authors (the University of Texas at Dallas), and each user needs a copy of their own.",
+            "This card describes a `datasets` builder. It holds no audio, labels or transcripts: MSP-Podcast is "
+            "licensed by its authors (the University of Texas at Dallas), and each user needs a copy of their own.",
             "",
             "```python",
             "from ser_bench.corpus.msp_podcast import MspPodcast",
