@@ -26,7 +26,9 @@ HEAVY_MODULES = {
     "ser_bench.result",
     "ser_bench.runner",
     "ser_bench.saved",
+    "ser_bench.stages",
     "ser_bench.system",
+    "ser_bench.task",
     "ser_bench.trained",
     "ser_bench.corpus.msp_podcast",
     "ser_bench.scoring.metric",
@@ -65,7 +67,9 @@ def test_the_package_alone_is_nearly_free() -> None:
     assert loaded("import ser_bench; ser_bench.__version__", SLOW) == []
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["score"], ["predict"], ["leaderboard", "render"], ["cache"]])
+@pytest.mark.parametrize(
+    "words", [[], ["run"], ["score"], ["predict"], ["leaderboard", "render"], ["cache"], ["suite"], ["runs"]]
+)
 def test_help_imports_nothing_slow(words: list[str]) -> None:
     assert loaded_by_command([*words, "--help"], SLOW) == []
 
@@ -86,6 +90,10 @@ def test_listing_and_removing_stores_imports_no_torch(tmp_path: Path) -> None:
     assert loaded_by_command(["cache", "list", "--cache", str(tmp_path)], HEAVY) == []
     assert loaded_by_command(["cache", "remove", folder.name, "--cache", str(tmp_path)], HEAVY) == []
     assert not folder.exists()
+
+
+def test_listing_runs_imports_no_torch(tmp_path: Path) -> None:
+    assert loaded_by_command(["runs", str(tmp_path)], HEAVY) == []
 
 
 def test_checking_a_release_imports_no_torch(tmp_path: Path) -> None:

@@ -43,3 +43,7 @@ class HubError(SerBenchError):
 
 class RecordError(SerBenchError):
     """A run folder or record that is missing, malformed, or contradicts what is asked of it."""
+
+
+class SuiteError(SerBenchError):
+    """A suite whose file is at fault, that cannot be started, or of which runs failed."""

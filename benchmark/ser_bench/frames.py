@@ -351,3 +351,8 @@ class Part:
     def truncated(self, number: int) -> bool:
         """Return whether the utterance's text was longer than the model reads."""
         return self.whole.truncated(self.first + number)
+
+
+def whole(frames: Frames | None) -> Frames | None:
+    """Return what a part is of, or the frames themselves."""
+    return frames.whole if isinstance(frames, Part) else frames

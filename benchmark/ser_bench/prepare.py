@@ -56,6 +56,10 @@ class Corpus:
     ceiling: dict[str, Any] = dataclasses.field(default_factory=dict)
     """By partition that is scored, how far raters agree (``scoring.ceiling``); None without their ratings."""
 
+    def without_texts(self) -> Corpus:
+        """Return it as a system that reads no text sees it."""
+        return dataclasses.replace(self, transcripts="none", transcripts_sha256=None, wer=None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Storing:
@@ -223,12 +227,15 @@ def make_inputs(
     return inputs
 
 
-def audio_array(module: nn.Module, wave: np.ndarray[Any, Any], device: torch.device) -> np.ndarray[Any, Any]:
-    """Run a system's audio front end on one wave [n]; returns [t, c]."""
+def audio_array(
+    module: nn.Module, wave: np.ndarray[Any, Any], device: torch.device, precision: str = "float32"
+) -> np.ndarray[Any, Any]:
+    """Run a system's audio front end on one wave [n], in the recipe's ``frontend_precision``; gives float32 [t, c]."""
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     # Without TensorFloat-32, which cuDNN would use: what is stored is read on other devices too.
-    with torch.no_grad(), _without_tf32():
+    with torch.no_grad(), _without_tf32(), half:
         found = cast(Any, module).audio_frontend(torch.from_numpy(wave).to(device))
-    return cast("np.ndarray[Any, Any]", found.cpu().numpy())
+    return cast("np.ndarray[Any, Any]", found.float().cpu().numpy())
 
 
 def text_array(module: nn.Module, text: str) -> tuple[np.ndarray[Any, Any], bool]:
@@ -254,7 +261,7 @@ def _frames(
         "modality": modality,
         "frontend": system.digest(cast(Any, module).frontend_state(modality)),
         "frontend_version": part_spec.spec.frontend_version,
-        "computed": "float32",
+        "computed": plan.recipe.frontend_precision if modality == "audio" else "float32",
     }
     if isinstance(module, system.Frozen):  # its front end runs the encoder, whose code is the plugin's
         key["encoder"] = f"{part_spec} depth {plan.depth}"
@@ -268,7 +275,7 @@ def _frames(
 
         def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
             wave = corpus.condition(read_wave(paths[number]), names[number])
-            return audio_array(module, wave, device), False
+            return audio_array(module, wave, device, plan.recipe.frontend_precision), False
     else:
         texts = [text or "" for part in rows.values() for text in part.transcript]
         costs = [len(text) + 1.0 for text in texts]

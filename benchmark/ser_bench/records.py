@@ -7,14 +7,11 @@ A run folder holds ``settings.json`` (all but the seeds; what may be added to th
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.locks import hold as hold
 from ser_bench.scoring.ccc import METRIC
 from ser_bench.scoring.seeds import over_seeds
 from ser_bench.strict import MOST_JSON_BYTES, not_finite, parse_json, read_bytes, strings, text_fault
@@ -34,6 +32,7 @@ SCHEMA = 1
 COLUMNS = (*ATTRIBUTES, "mean")
 _RANGE = {"type", "minimum", "maximum"}
 _TOLERANCE = 2e-6  # scores have six decimals; another machine may round the last of them the other way
+_FROM_SETTINGS = ("strategy", "recipe", "head_recipe", "first_stage", "frames", "precision", "trained")
 Json = dict[str, Any]
 
 
@@ -66,6 +65,7 @@ def signature(record: Mapping[str, Any]) -> str:
     """Return the line that a score is quoted with: all that it depends on, made from the record's content alone."""
     system, corpus, transcripts = record["system"], record["corpus"], record["transcripts"]
     partial = sum(partition["missing"] for partition in corpus["partitions"].values())
+    recipes = [record[key] for key in ("recipe", "head_recipe") if key in record]
     parts = {
         "corpus": _named(corpus),
         "labels": corpus["labels_sha256"][:8],
@@ -76,7 +76,7 @@ def signature(record: Mapping[str, Any]) -> str:
         "depth": "all" if system["depth"] is None else system["depth"],
         "weights": system["weights"],
         "strategy": record["strategy"],
-        "recipe": digest(record["recipe"], 6),
+        "recipe": "+".join(digest(recipe, 6) for recipe in recipes),
         "frames": record["frames"],
         "partial": partial,
         "seeds": len(record["runs"]),
@@ -130,7 +130,7 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
         "system": {**settings["system"], **first["size"]},
         "corpus": {**settings["corpus"], "partitions": partitions},
         "transcripts": {**settings["transcripts"], **first["transcripts"]},
-        **{key: settings[key] for key in ("strategy", "recipe", "frames", "precision", "trained") if key in settings},
+        **{key: settings[key] for key in _FROM_SETTINGS if key in settings},
         **({"ceiling": first["ceiling"]} if "ceiling" in first else {}),
         "runs": [result["run"] for result in ordered],
         "summary": summary([result["run"] for result in ordered]),
@@ -332,29 +332,6 @@ def read_content(path: Path, *, follow: bool = False) -> bytes:
         raise RecordError(f"{path} does not exist; expected a file that `ser-bench run` wrote.") from error
 
 
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process; the system lets go of it if the process dies.
-
-    Raises:
-        RecordError: another process works in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecordError(
-                f"another process works in {folder}. Wait for it, or train other seeds in another --out."
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
-
-
 def settle(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write a run folder's settings, or check that they are the same.
 
@@ -368,11 +345,19 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
             f"what this run is made of cannot go into a record, at {fault}. Correct the option, or the plugin's spec, "
             "that it comes from."
         )
-    path = folder / "settings.json"
-    if not path.exists():
-        atomic_write(path, canonical(settings))
+    if not (folder / "settings.json").exists():
+        atomic_write(folder / "settings.json", canonical(settings))
         return
-    differing = differences(read_json(path), json.loads(canonical(settings)))
+    agree(folder, settings)
+
+
+def agree(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the run in a folder has these settings.
+
+    Raises:
+        RecordError: it has others (names the first that differ).
+    """
+    differing = differences(read_json(folder / "settings.json"), json.loads(canonical(settings)))
     if differing:
         shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise RecordError(

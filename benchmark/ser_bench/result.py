@@ -22,6 +22,7 @@ from ser_bench.training.batches import Inputs
 from ser_bench.training.device import device_name, peak_memory
 from ser_bench.training.fit import Position
 from ser_bench.training.predict import predict
+from ser_bench.training.ranks import Ranks
 
 
 def finish(
@@ -34,17 +35,27 @@ def finish(
     accelerator: Accelerator,
     at: Position,
     progress: Progress | None,
+    *,
+    first_stage: str | None = None,
 ) -> None:
-    """Predict and score all but train; write predictions, then the result, which marks the seed as finished."""
+    """Predict and score all but train; write predictions, then the result, which marks the seed as finished.
+
+    ``first_stage`` tells which seed of which run the audio encoder comes from, by its predictions' digest. Several
+    processes share the prediction; the main one does the rest.
+    """
+    ranks = Ranks(accelerator)
     began, audio_seconds = time.monotonic(), 0.0
     values: dict[str, NDArray[np.float64]] = {}
     for done, (name, part) in enumerate(inputs.items(), start=1):
         with accelerator.autocast():
-            values[name] = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device) * 6 + 1
+            predicted = predict(module, part, batch_size=plan.recipe.batch_size, device=accelerator.device, ranks=ranks)
+        values[name] = predicted * 6 + 1
         audio_seconds += float(part.duration.sum())
         if progress is not None:
             progress("predicting", done, len(inputs))
     took = time.monotonic() - began
+    if not ranks.main:
+        return
     attributes = plan.recipe.attributes
     digest = tables.write_predictions(
         folder / "predictions.parquet", {name: part.utterance for name, part in inputs.items()}, values, attributes
@@ -72,6 +83,7 @@ def finish(
             "scores": scores,
             "resampling": resampling,
             "layer_weights": None if weights is None else weights(),
+            **({} if first_stage is None else {"first_stage": first_stage}),
         },
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),

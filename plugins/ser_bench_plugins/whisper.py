@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ser_bench.errors import PluginError
 from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import mask_spans
+from ser_bench_plugins.masking import attention_mask, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 
@@ -97,7 +96,7 @@ class Whisper(nn.Module):
             frames = mask_spans(frames, own, self.regularisation)
         hidden = torch.where(own[:, :, None], frames, 0.0) + self.positions.weight[: frames.shape[1]]
         hidden = nn.functional.dropout(hidden, p=self.regularisation.dropout, training=self.training)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=own)
+        mask = attention_mask(own)
         states = [hidden]
         for layer in self.layers:
             skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)

@@ -133,7 +133,10 @@ def test_padding_is_at_the_end_and_zero() -> None:
         audio=audio,  # type: ignore[arg-type]
         text=text,  # type: ignore[arg-type]
     )
-    batch = load(inputs, np.array([2, 0]))
+    kept = load(inputs, np.array([2, 0]))
+    assert kept.audio is not None
+    assert kept.audio.dtype == torch.float16  # as it is stored, until it is where it is computed on
+    batch = kept.to(torch.device("cpu"))
     assert batch.audio is not None
     assert batch.text is not None
     assert batch.audio.dtype == torch.float32

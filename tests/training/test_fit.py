@@ -254,8 +254,8 @@ def test_out_of_memory_names_its_batch(tmp_path: Path, fault: Callable[[torch.Te
     with pytest.raises(TrainingError) as caught:
         train(Failing(composed(), fault, step=2), tmp_path)
     assert str(caught.value) == (
-        f"out of memory on a batch of 8 utterances (longest {TRAIN.duration[index].max():.1f} s; first: "
-        f"{batch_names(2)}). Use a smaller depth, a larger device, or --set recipe.batch_size=N (another recipe)."
+        f"out of memory on a batch of 8 utterances, 8 at once (longest {TRAIN.duration[index].max():.1f} s; first: "
+        f"{batch_names(2)}). Use --micro-batch 4 (the same gradient), a smaller depth, or a larger device."
     )
 
 
@@ -264,12 +264,21 @@ def test_another_shape(tmp_path: Path) -> None:
         train(Failing(composed(), lambda found: found[:, :2], step=1), tmp_path)
 
 
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    class Two:
-        num_processes = 2
-
-    with pytest.raises(TrainingError, match=r"training was started with 2 processes.*without a launcher"):
-        fit(composed(), TRAIN, DEVELOPMENT, RECIPE, seed=1, folder=tmp_path, accelerator=Two())  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("processes", "micro_batch", "said"),
+    [
+        (
+            9,
+            None,
+            "9 processes cannot share a batch of 8, which is the recipe's. Start at most 8, or use --set recipe.b",
+        ),
+        (1, 0, "--micro-batch 0 was given; expected utterances that go through at once, 1 up."),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_so(processes: int, micro_batch: int | None, said: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        fitting.check_division(RECIPE, processes, micro_batch)
+    assert str(caught.value).startswith(said)
 
 
 def test_frozen_trains_the_head_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def open_release(place: str, arguments: argparse.Namespace, progress: Any) -> An
 
         folder = cached_demo(arguments.cache)
     return Release.open(folder, version=arguments.release, cache=arguments.cache, progress=progress)
+
+
+def leads() -> bool:
+    """Tell whether this process is the one that prints, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: dict[str, Any]) -> int:

@@ -188,7 +188,7 @@ def _check_file(
     if path in unchanged and same in first:
         report.unchanged += 1
         return
-    columns = tables.read_predictions(path)
+    columns = tables.parse_predictions(tables.read_content(path), where=path.name)
     report.predictions += 1
     check_predictions(record, one, columns, where=path.name)
     if same in first:
