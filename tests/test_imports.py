@@ -133,6 +133,23 @@ for name in {[*light, "ser_bench_plugins.hooks"]!r}:
     assert loaded(code, HEAVY) == []
 
 
+def test_training_runs_on_a_bare_gpu_machine() -> None:
+    """With torch, accelerate and transformers: what reads corpora, tables and speech is not there."""
+    absent = ("datasets", "pyarrow", "pandas", "evaluate", "jiwer", "faster_whisper", "ctranslate2", "soundfile")
+    import ser_bench.training
+
+    modules = [module.name for module in pkgutil.iter_modules(ser_bench.training.__path__, "ser_bench.training.")]
+    assert {"ser_bench.training.fit", "ser_bench.training.step", "ser_bench.training.ranks"} <= set(modules)
+    code = f"""
+import importlib, sys
+for name in {absent!r}:
+    sys.modules[name] = None  # an import of it fails
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    assert loaded(code, ("torch", "datasets.config", "pyarrow.lib")) == ["torch"]
+
+
 def test_what_a_plugin_file_needs_is_light() -> None:
     assert loaded("import ser_bench.interface, ser_bench.errors", (*HEAVY, "numpy", "pandas", "pyarrow", "scipy")) == []
 
