@@ -16,13 +16,14 @@ def commands(record: Mapping[str, Any]) -> list[str]:
     """
     trained = record.get("trained", {"corpus": record["corpus"], "frames": record["frames"]})
     reads_text = "text" in record["system"]["reads"]
+    source = record["transcripts"]["test" if record["strategy"] == "none" else "train"]
     first = [
         ["ser-bench", "run", *_system(record["system"]), *_weights(record["system"])],
         [*_corpus(trained["corpus"]), *_missing(trained["corpus"])],
-        ["--transcripts", record["transcripts"]["train"]] if reads_text else [],
+        ["--transcripts", source] if reads_text else [],
         ["--strategy", record["strategy"], "--seed", *(str(run["seed"]) for run in record["runs"])],
-        _frames(trained["frames"]),
-        ["--set", *_recipe(record["recipe"])],
+        _frames(record["first_stage"]["frames"] if "first_stage" in record else trained["frames"]),
+        ["--set", *(word for key in ("recipe", "head_recipe") if key in record for word in _recipe(key, record[key]))],
     ]
     if not _scored_elsewhere(record):
         return [_joined(first)]
@@ -42,7 +43,8 @@ def _joined(groups: Sequence[Sequence[str]]) -> str:
 
 
 def _scored_elsewhere(record: Mapping[str, Any]) -> bool:
-    other_text = "text" in record["system"]["reads"] and len({record["transcripts"][k] for k in ("train", "test")}) > 1
+    texts = {record["transcripts"][k] for k in ("train", "test")}
+    other_text = "text" in record["system"]["reads"] and len(texts) > 1 and record["strategy"] != "none"
     return "trained" in record or other_text or record["corpus"]["condition"] != "clean"
 
 
@@ -52,9 +54,18 @@ def _system(system: Mapping[str, Any]) -> list[str]:
     depth = ["--depth", cut[1]] if cut else []
     if ">" not in system["name"]:
         return ["--plugin", re.sub(r"\[\d+\]$", "", system["name"]), *depth]
-    parts = {part["kind"]: part["name"] for part in system["parts"]}
+    parts = {part["kind"]: _address(part) for part in system["parts"]}
     named = [word for kind in ("audio", "text") if kind in parts for word in (f"--{kind}", parts[kind])]
     return [*named, "--head", system["head"] or "concat", *depth]
+
+
+def _address(part: Mapping[str, Any]) -> str:
+    """Return the name that a part is asked for by; of one that a family described, the whole commit or a folder."""
+    family, colon, _ = part["name"].partition(":")
+    if not colon:
+        return str(part["name"])
+    revision = f"@{part['revision']}" if part["revision"] else ""
+    return f"{family}:{part['repo']}{revision}" if part["repo"] else f"{family}:DIR"
 
 
 def _corpus(corpus: Mapping[str, Any]) -> list[str]:
@@ -77,7 +88,7 @@ def _weights(system: Mapping[str, Any]) -> list[str]:
     found = {
         part["kind"]: part["weights"]
         for part in system["parts"]
-        if part["weights"] not in ("pretrained", "scratch") and part["kind"] != "system"
+        if part["weights"] not in ("pretrained", "scratch") and part["kind"] != "system" and not _is_folder(part)
     }
     whole = [part["weights"] for part in system["parts"] if part["kind"] == "system"]
     given = [word for word in whole if word not in ("pretrained", "scratch")]
@@ -85,10 +96,15 @@ def _weights(system: Mapping[str, Any]) -> list[str]:
     return ["--weights", *given] if given else []
 
 
-def _recipe(recipe: Mapping[str, Any]) -> list[str]:
+def _is_folder(part: Mapping[str, Any]) -> bool:
+    """Say whether the folder that names a part is also where its weights are from."""
+    return ":" in part["name"] and part["repo"] is None
+
+
+def _recipe(key: str, recipe: Mapping[str, Any]) -> list[str]:
     flat = {key: value for key, value in recipe.items() if key != "regularisation"}
     flat |= {f"regularisation.{key}": value for key, value in recipe["regularisation"].items()}
-    return [f"recipe.{key}={_spelt(value)}" for key, value in sorted(flat.items())]
+    return [f"{key}.{field}={_spelt(value)}" for field, value in sorted(flat.items())]
 
 
 def _spelt(value: Any) -> str:
