@@ -17,7 +17,7 @@ from ser_bench.cli import main
 from ser_bench.errors import RecordError
 from ser_bench.leaderboard.add import add
 from ser_bench.leaderboard.check import check
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_superseding(board: Path, made: Path) -> None:
     corrected = made / "a"
     old = record(board).stem
     new = add(corrected, board, supersedes=old)
-    text = render(board)[1]
+    text = render(board).readme
     assert check(board).sound, check(board).text()
     assert text.count("| a ") == 1
     assert record(board, "b").exists()
@@ -228,7 +228,7 @@ def test_reproducing(board: Path, made: Path, tmp_path: Path) -> None:
     again = made_up.run_folder(tmp_path / "again", seeds=(3, 4, 5), system__name="a", system__version="0.3.0")
     path = add(again, board, reproduces=old)
     assert records.read(path)["status"] == "reproduced"
-    lines = [line for line in render(board)[1].splitlines() if line.startswith("| a ")]
+    lines = [line for line in render(board).readme.splitlines() if line.startswith("| a ")]
     assert len(lines) == 1
     assert lines[0].split("|")[-2].strip() == "reproduced"
     assert check(board).sound

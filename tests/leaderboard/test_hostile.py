@@ -22,7 +22,7 @@ from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.add import add
 from ser_bench.leaderboard.check import check
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 
 PREDICTIONS = "seed-1/predictions.parquet"
 
