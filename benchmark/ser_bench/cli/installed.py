@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ser_bench.cli.common import command, group, print_json
@@ -28,6 +30,12 @@ def add(commands: Any) -> None:
         help="its size: tiny, or random for full (default: tiny)",
     )
     sub.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    sub = command(plugins, "new", "write a distribution that offers a plugin, to start from", _plugins_new)
+    sub.add_argument("name", metavar="NAME", help="what the plugin is called, such as my_model")
+    sub.add_argument(
+        "--kind", choices=("audio", "text", "head", "system"), default="audio", help="what it is (default: audio)"
+    )
+    sub.add_argument("--out", metavar="DIR", type=Path, help="the new folder (default: NAME)")
 
 
 def _plugins_list(arguments: argparse.Namespace) -> int:
@@ -85,4 +93,23 @@ def _plugins_check(arguments: argparse.Namespace) -> int:
             f"{offer} fails {len(failed)} of {len(outcomes)} contract checks: {', '.join(failed)}. Correct the plugin, "
             "or declare what cannot be helped, with the measured figure, in its spec's known_failures."
         )
+    return 0
+
+
+def _plugins_new(arguments: argparse.Namespace) -> int:
+    from ser_bench.scaffold import write
+
+    written = write(arguments.name, kind=arguments.kind, folder=arguments.out)
+    if arguments.json:
+        told = asdict(written) | {"folder": str(written.folder), "files": [path.as_posix() for path in written.files]}
+        return print_json(told)
+    for path in written.files:
+        print(written.folder / path)
+    print(f"\n{written.folder} offers {' and '.join(written.plugins)}. To install it, check it, and run it:")
+    for line in (
+        f"pip install --editable {shlex.quote(str(written.folder))}",
+        *(f"ser-bench plugins check {plugin}" for plugin in written.plugins),
+        f"ser-bench run --plugin {arguments.name} --corpus demo",
+    ):
+        print(f"  {line}")
     return 0
