@@ -256,7 +256,7 @@ def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"partition": p, "word": word, **{c: (known[p][c] or {}).get(kind) for c in COLUMNS}}
         for p in ("test1", "test2", "development")
         if p in record["summary"] and known.get(p)
-        for kind, word in (("one", "one rater against the others"), ("simulated", "a simulated rater"))
+        for kind, word in (("one", "human rater"), ("simulated", "simulated rater"))
     ]
 
 
