@@ -70,18 +70,20 @@ def test_a_sound_leaderboard(board: Path) -> None:
     report = check(board)
     assert report.sound, report.text()
     # One file of the unchanged ones is read, as what others are compared with.
-    assert (report.records, report.predictions, report.unchanged, report.rendered) == (3, 1, 3, 1)
+    assert (report.records, report.predictions, report.unchanged) == (3, 1, 3)
+    assert report.rendered == sum(path.is_file() for path in (board / "site").rglob("*")) + 1
     assert report.text() == (
-        f"3 records; predictions: 1 files read, 3 unchanged; 1 rendered files; append-only against "
+        f"3 records; predictions: 1 files read, 3 unchanged; {report.rendered} rendered files; append-only against "
         f"{git(board, 'rev-parse', 'HEAD')[:12]}\nsound"
     )
 
 
 def test_a_new_record_is_an_addition(board: Path, made: Path) -> None:
     add(made / "run", board)
-    assert dict(check(board).faults) == {
-        "README.md": "is not what the records give. Write it with `ser-bench leaderboard render`."
-    }
+    faults = dict(check(board).faults)
+    assert faults["README.md"] == "is not what the records give. Write it with `ser-bench leaderboard render`."
+    assert "site/index.html" in faults
+    assert all("Write it with `ser-bench leaderboard render`." in fault for fault in faults.values())
     render(board)
     report = check(board)
     assert report.sound
@@ -149,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "records/a",
         "does not say whether its predictions are published",
     ),
-    "a link": (lambda b: (b / "site").symlink_to("/etc"), "site", "is a link or no regular file"),
+    "a link": (lambda b: (b / "page").symlink_to("/etc"), "page", "is a link or no regular file"),
     "records elsewhere": (
         lambda b: (b / "records").rename(b / "other") and (b / "records").symlink_to(b / "other"),
         "records",
