@@ -109,7 +109,8 @@ COMMANDS = dict(commands(cli._parser()))
 def test_the_commands_of_this_version_are_there() -> None:
     assert set(COMMANDS) == {
         "run", "score", "predict", "corpus check", "corpus stats", "corpus demo", "transcribe", "wer", "plugins list",
-        "plugins check", "leaderboard render", "leaderboard add", "cache list", "cache remove",
+        "plugins check", "leaderboard render", "leaderboard add", "cache list", "cache remove", "suite", "runs",
+        "speed",
     }  # fmt: skip
 
 
@@ -130,8 +131,10 @@ def test_every_option_is_documented(words: str) -> None:
         (
             "run",
             "--plugin --audio --text --head --depth --corpus --release --transcripts --seed --strategy --weights --set "
-            "--device --frames --frames-dtype --allow-missing --out --resume",
+            "--device --frames --frames-dtype --allow-missing --out --resume --tracker",
         ),
+        ("suite", "--dry-run --jobs --cluster"),
+        ("speed", "--plugin --hours --device"),
         ("score", "--run --transcripts --condition --corpus --release --device --out"),
         ("predict", "--run --seed --text --asr --window --device"),
         ("transcribe", "--corpus --asr --condition --window --name --shard --merge --device --beam --compute-type"),
@@ -456,7 +459,7 @@ def test_an_interrupted_command_without_resume_is_told_as_it_was(
     monkeypatch.setattr(host, "host", interrupted)
     assert main(["plugins", "list", "--kind", "audio"]) == 130
     assert capfd.readouterr().err.endswith("interrupted; `ser-bench plugins list --kind audio` goes on\n")
-    monkeypatch.setattr("ser_bench.runner.host", interrupted)
+    monkeypatch.setattr("ser_bench.task.host", interrupted)
     words = ["run", "--plugin", "logmel", "--corpus", "demo", "--resume"]
     assert main(words) == 130
     assert capfd.readouterr().err.endswith(f"interrupted; `ser-bench {' '.join(words)}` goes on\n")

@@ -16,7 +16,7 @@ import torch
 from testing.strangers import Install, installer
 
 from ser_bench import interface, system
-from ser_bench.errors import PluginError
+from ser_bench.errors import PluginError, WeightsError
 from ser_bench.host import Host
 from ser_bench.interface import FusionHeadSpec, Recipe, SystemSpec
 
@@ -139,6 +139,24 @@ def test_a_strangers_plugin_comes_in_beside_the_built_in_ones(install: Install) 
                 yield SystemSpec(name="Bad Name", summary="A system", audio="logmel")
             """,
             r"a system plugin is named 'Bad Name'; a name has 1 to 64 of a-z, .* Rename it in its spec\.",
+        ),
+        (
+            """
+            from ser_bench.interface import EncoderFamily, hookimpl
+            @hookimpl
+            def ser_bench_audio_encoders():
+                yield EncoderFamily(kind="text", name="misplaced", summary="Many", describe=print)
+            """,
+            r"ser_bench_audio_encoders yielded 'misplaced', a family of text encoders",
+        ),
+        (
+            """
+            from ser_bench.interface import TextEncoderSpec, hookimpl
+            @hookimpl
+            def ser_bench_text_encoders():
+                yield TextEncoderSpec(name="family:address", summary="One", dim=1, depth=0, build=print)
+            """,
+            r"ser_bench_text_encoders yielded 'family:address'; what is listed has no colon in its name",
         ),
     ],
 )
@@ -537,3 +555,67 @@ def test_a_plugin_that_fails_when_it_is_used_is_named_and_costs_the_others_nothi
     with pytest.raises(PluginError, match=said):
         used(f"fails_in_{fault}")
     assert used("logmel").shape == (3, 3)
+
+
+FAMILY = """
+from ser_bench.errors import WeightsError
+from ser_bench.interface import AudioEncoderSpec, EncoderFamily, TextEncoderSpec, hookimpl
+def describe(address):
+    if address == "raises":
+        raise ValueError("no such thing\\nat all")
+    if address == "refuses":
+        raise WeightsError("refuses is no encoder. Name another.")
+    if address == "text":
+        return TextEncoderSpec(name="many:text", summary="A text encoder", dim=1, depth=0, build=print)
+    if address == "nothing":
+        return None
+    name = "another" if address == "another" else f"many:{address}"
+    return AudioEncoderSpec(name=name, summary="One of many", dim=2, depth=3, build=print)
+@hookimpl
+def ser_bench_audio_encoders():
+    yield EncoderFamily(kind="audio", name="many", summary="any number", describe=describe)
+"""
+
+
+def test_a_family_describes_encoders_by_address(install: Install) -> None:
+    install("families", FAMILY)
+    host = Host.discover()
+    found = host.get("audio", "many:one/of@them")
+    assert (str(found), found.spec.dim) == ("audio:many:one/of@them (families 1.5)", 2)
+    assert host.find("many:x").spec.name == host.find("audio:many:x").spec.name == "many:x"
+    assert host.compose(audio="many:x", depth=2).name == "many:x[2]>concat"
+    assert "many" not in [offer.spec.name for offer in host.usable("audio")]
+    assert [offer.spec.name for offer in host.families("audio")] == ["hf", "many"]
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "said"),
+    [
+        ("", PluginError, "stands for many: any number. Name one as many:ADDRESS, such as a folder."),
+        ("raises", PluginError, "failed to describe raises: ValueError: no such thing. Correct the plugin."),
+        ("refuses", WeightsError, ": refuses is no encoder. Name another."),
+        (
+            "text",
+            PluginError,
+            "described text as TextEncoderSpec named 'many:text', expected AudioEncoderSpec named 'many:...'. Correct "
+            "the plugin.",
+        ),
+        (
+            "nothing",
+            PluginError,
+            "described nothing as NoneType named None, expected AudioEncoderSpec named 'many:...'. Correct the plugin.",
+        ),
+        (
+            "another",
+            PluginError,
+            "described another as AudioEncoderSpec named 'another', expected AudioEncoderSpec named 'many:...'. "
+            "Correct the plugin.",
+        ),
+    ],
+)
+def test_a_family_that_does_not(install: Install, address: str, error: type[Exception], said: str) -> None:
+    install("families", FAMILY)
+    with pytest.raises(error) as caught:
+        Host.discover().get("audio", f"many:{address}")
+    between = "" if said.startswith(":") else " "
+    assert str(caught.value) == f"audio:many (families 1.5){between}{said}"

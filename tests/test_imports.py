@@ -19,6 +19,9 @@ SLOW = (*HEAVY, "numpy", "pandas", "pyarrow", "scipy", "tabulate", "tqdm", "soun
 
 # Those that work with torch or datasets and say so at their top; whatever is added counts as light until listed here.
 HEAVY_MODULES = {
+    "ser_bench.cost",
+    "ser_bench.speed",
+    "ser_bench.synthetic",
     "ser_bench.foreign",
     "ser_bench.modules",
     "ser_bench.pooling",
@@ -26,7 +29,9 @@ HEAVY_MODULES = {
     "ser_bench.result",
     "ser_bench.runner",
     "ser_bench.saved",
+    "ser_bench.stages",
     "ser_bench.system",
+    "ser_bench.task",
     "ser_bench.trained",
     "ser_bench.corpus.msp_podcast",
     "ser_bench.scoring.metric",
@@ -65,7 +70,9 @@ def test_the_package_alone_is_nearly_free() -> None:
     assert loaded("import ser_bench; ser_bench.__version__", SLOW) == []
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["score"], ["predict"], ["leaderboard", "render"], ["cache"]])
+@pytest.mark.parametrize(
+    "words", [[], ["run"], ["score"], ["predict"], ["leaderboard", "render"], ["cache"], ["suite"], ["runs"]]
+)
 def test_help_imports_nothing_slow(words: list[str]) -> None:
     assert loaded_by_command([*words, "--help"], SLOW) == []
 
@@ -86,6 +93,10 @@ def test_listing_and_removing_stores_imports_no_torch(tmp_path: Path) -> None:
     assert loaded_by_command(["cache", "list", "--cache", str(tmp_path)], HEAVY) == []
     assert loaded_by_command(["cache", "remove", folder.name, "--cache", str(tmp_path)], HEAVY) == []
     assert not folder.exists()
+
+
+def test_listing_runs_imports_no_torch(tmp_path: Path) -> None:
+    assert loaded_by_command(["runs", str(tmp_path)], HEAVY) == []
 
 
 def test_checking_a_release_imports_no_torch(tmp_path: Path) -> None:
@@ -121,6 +132,23 @@ for name in {[*light, "ser_bench_plugins.hooks"]!r}:
         assert heavy not in sys.modules, f"{{name}} imports {{heavy}}"
 """
     assert loaded(code, HEAVY) == []
+
+
+def test_training_runs_on_a_bare_gpu_machine() -> None:
+    """With torch, accelerate and transformers: what reads corpora, tables and speech is not there."""
+    absent = ("datasets", "pyarrow", "pandas", "evaluate", "jiwer", "faster_whisper", "ctranslate2", "soundfile")
+    import ser_bench.training
+
+    modules = [module.name for module in pkgutil.iter_modules(ser_bench.training.__path__, "ser_bench.training.")]
+    assert {"ser_bench.training.fit", "ser_bench.training.step", "ser_bench.training.ranks"} <= set(modules)
+    code = f"""
+import importlib, sys
+for name in {absent!r}:
+    sys.modules[name] = None  # an import of it fails
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    assert loaded(code, ("torch", "datasets.config", "pyarrow.lib")) == ["torch"]
 
 
 def test_what_a_plugin_file_needs_is_light() -> None:

@@ -37,5 +37,13 @@ class ScoreError(SerBenchError):
     """Predictions or labels for which a score is not defined."""
 
 
+class HubError(SerBenchError):
+    """The Hugging Face hub cannot be reached, or refuses."""
+
+
 class RecordError(SerBenchError):
     """A run folder or record that is missing, malformed, or contradicts what is asked of it."""
+
+
+class SuiteError(SerBenchError):
+    """A suite whose file is at fault, that cannot be started, or of which runs failed."""

@@ -32,15 +32,22 @@ def calling(whose: object, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except SerBenchError as error:
         said = str(error)
         raise type(error)(said if str(whose) in said else f"{whose}: {said}") from error
     except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
         raise PluginError(
             f"{whose} failed {doing}: {one_line(error)}. Correct the plugin; --debug shows where."
         ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, on a GPU or on the CPU, for which torch has no class of its own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
 
 
 def one_line(error: BaseException) -> str:

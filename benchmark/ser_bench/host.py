@@ -6,6 +6,7 @@ goes on working. Nothing here imports torch; only a spec's ``build`` does.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.metadata
 import logging
@@ -16,11 +17,12 @@ from typing import Any
 
 import pluggy
 
-from ser_bench.errors import PluginError
+from ser_bench.errors import PluginError, SerBenchError
 from ser_bench.interface import (
     KINDS,
     PROJECT,
     AudioEncoderSpec,
+    EncoderFamily,
     FusionHeadSpec,
     Hooks,
     Kind,
@@ -33,8 +35,8 @@ from ser_bench.interface import (
 log = logging.getLogger(__name__)
 
 _YIELDS: dict[str, tuple[type, ...]] = {
-    "ser_bench_audio_encoders": (AudioEncoderSpec,),
-    "ser_bench_text_encoders": (TextEncoderSpec,),
+    "ser_bench_audio_encoders": (AudioEncoderSpec, EncoderFamily),
+    "ser_bench_text_encoders": (TextEncoderSpec, EncoderFamily),
     "ser_bench_fusion_heads": (FusionHeadSpec,),
     "ser_bench_systems": (SystemSpec, WholeSystemSpec),
 }
@@ -124,15 +126,19 @@ class Host:
         return host
 
     def get(self, kind: Kind, name: str) -> Offer:
-        """Return the one offer of that kind and name.
+        """Return the one offer of that kind and name; ``FAMILY:ADDRESS`` is described by its family.
 
         Raises:
             PluginError: no plugin has the name (with near matches and any plugin that failed), or two have it.
+            SerBenchError: the family cannot make an encoder of the address.
         """
-        offers = self.offers.get((kind, name), [])
-        if len(offers) == 1:
+        family, colon, address = name.partition(":")
+        offers = self.offers.get((kind, family if colon else name), [])
+        if len(offers) == 1 and isinstance(offers[0].spec, EncoderFamily):
+            return _described(offers[0], address)
+        if len(offers) == 1 and not colon:
             return offers[0]
-        if offers:
+        if len(offers) > 1:
             who = " and ".join(f"{o.distribution} {o.version}" for o in offers)
             raise PluginError(
                 f"{kind} '{name}' is offered by {who}; a name must be unique within its kind. Uninstall or "
@@ -157,6 +163,7 @@ class Host:
             return self.get(kind, name)
         all_names = sorted(f"{k}:{n}" for k, n in self.offers)
         meant = [full for full in all_names if full.partition(":")[2] == word]
+        meant += [f"{o.spec.kind}:{word}" for o in self.families() if colon and o.spec.name == kind]
         if len(meant) == 1:
             return self.find(meant[0])
         if meant:
@@ -182,9 +189,12 @@ class Host:
         return known | dict(spec.known_failures)
 
     def usable(self, kind: Kind | None = None) -> list[Offer]:
-        """Return every usable offer, by kind and name."""
-        sole = [o[0] for o in self.offers.values() if len(o) == 1 and kind in (None, o[0].spec.kind)]
-        return sorted(sole, key=lambda o: (KINDS.index(o.spec.kind), o.spec.name))
+        """Return every usable offer, by kind and name; of what a family describes, none."""
+        return [offer for offer in self._sole(kind) if not isinstance(offer.spec, EncoderFamily)]
+
+    def families(self, kind: Kind | None = None) -> list[Offer]:
+        """Return every usable family, by kind and name."""
+        return [offer for offer in self._sole(kind) if isinstance(offer.spec, EncoderFamily)]
 
     def conflicts(self) -> list[str]:
         """Return one line for every name that is offered twice."""
@@ -226,7 +236,8 @@ class Host:
             raise PluginError("a composition needs --audio ENC, --text ENC or both; neither was given.")
         parts = self._parts(audio, text, head)
         cut = f"[{depth}]" if depth is not None else ""
-        name = "+".join(filter(None, (f"{audio}{cut}" if audio else None, text))) + f">{head}"
+        heard, read = (parts[kind] and parts[kind].spec.name for kind in ("audio", "text"))
+        name = "+".join(filter(None, (f"{heard}{cut}" if heard else None, read))) + f">{head}"
         makers = sorted({f"{o.distribution} {o.version}" for o in parts.values() if o})
         distribution, version = makers[0].rsplit(" ", 1) if len(makers) == 1 else (" + ".join(makers), "")
         return Plan(
@@ -237,6 +248,10 @@ class Host:
             **parts,
             depth=_checked(parts["audio"], depth),
         )
+
+    def _sole(self, kind: Kind | None) -> list[Offer]:
+        sole = [o[0] for o in self.offers.values() if len(o) == 1 and kind in (None, o[0].spec.kind)]
+        return sorted(sole, key=lambda o: (KINDS.index(o.spec.kind), o.spec.name))
 
     def _broken(self) -> str:
         return "".join(f"\n  {failure}" for failure in self.failures)
@@ -267,6 +282,29 @@ def _checked(audio: Offer | None, depth: int | None) -> int | None:
     return depth
 
 
+def _described(offer: Offer, address: str) -> Offer:
+    """Let a family describe the encoder at an address."""
+    family: EncoderFamily = offer.spec
+    if not address:
+        raise PluginError(
+            f"{offer} stands for many: {family.summary}. Name one as {family.name}:ADDRESS, such as a folder."
+        )
+    try:
+        spec: Any = family.describe(address)
+    except SerBenchError as error:
+        raise type(error)(f"{offer}: {error}") from error
+    except Exception as error:  # a stranger's code
+        raise PluginError(f"{offer} failed to describe {address}: {_one_line(error)}. Correct the plugin.") from error
+    wanted: Any = {"audio": AudioEncoderSpec, "text": TextEncoderSpec}[family.kind]
+    if not isinstance(spec, wanted) or not spec.name.startswith(f"{family.name}:"):
+        given = f"{type(spec).__name__} named {getattr(spec, 'name', None)!r}"
+        raise PluginError(
+            f"{offer} described {address} as {given}, expected {wanted.__name__} named '{family.name}:...'. Correct "
+            "the plugin."
+        )
+    return dataclasses.replace(offer, spec=spec)
+
+
 def _specs(plugin: object, name: str) -> list[Any]:
     """Register one plugin with a manager of its own and collect what its hooks yield."""
     manager = pluggy.PluginManager(PROJECT)
@@ -291,8 +329,16 @@ def _specs(plugin: object, name: str) -> list[Any]:
             if not isinstance(spec, _YIELDS[caller.name]):
                 expected = " or ".join(t.__name__ for t in _YIELDS[caller.name])
                 raise PluginError(f"{caller.name} yielded a {type(spec).__name__}, expected {expected}")
+            _check_listed(spec, caller.name)
             specs.append(spec)
     return specs
+
+
+def _check_listed(spec: Any, hook: str) -> None:
+    if isinstance(spec, EncoderFamily) and spec.kind not in hook:
+        raise PluginError(f"{hook} yielded '{spec.name}', a family of {spec.kind} encoders")
+    if ":" in spec.name:
+        raise PluginError(f"{hook} yielded '{spec.name}'; what is listed has no colon in its name")
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ser_bench.errors import PluginError
+from ser_bench.errors import SerBenchError
 from ser_bench.host import Host, Offer, Plan
-from ser_bench.interface import Kind, WholeSystemSpec
+from ser_bench.interface import KINDS, Kind, WholeSystemSpec
 
 Status = Literal["ok", "known failures", "broken"]
 
@@ -23,8 +23,8 @@ class Entry:
     kind: Kind
     name: str
     parameters: int | None
-    """At full size, a system's at its depth and with its head; None where not counted, and for a head, whose size is
-    decided by what it joins."""
+    """At full size, a system's at its depth and with its head; None where not counted, for a head, whose size is
+    decided by what it joins, and for a family, which stands for many."""
     trainable_parameters: int | None
     """Without the front ends, which are frozen."""
     modality: str | None
@@ -62,12 +62,29 @@ def inventory(
         progress: told of each plugin.
     """
     offers = found.usable(kind)
-    entries = []
+    entries = [_family(offer) for offer in found.families(kind)]
     for done, offer in enumerate(offers, start=1):
         entries.append(_entry(found, offer, count))
         if progress is not None:
             progress("plugins", done, len(offers))
-    return entries
+    return sorted(entries, key=lambda entry: KINDS.index(entry.kind))  # families before the encoders they are like
+
+
+def _family(offer: Offer) -> Entry:
+    return Entry(
+        kind=offer.spec.kind,
+        name=f"{offer.spec.name}:ADDRESS",
+        parameters=None,
+        trainable_parameters=None,
+        modality=offer.spec.kind,
+        summary=offer.spec.summary,
+        licence=None,
+        revision=None,
+        distribution=f"{offer.distribution} {offer.version}",
+        status="ok",
+        known_failures={},
+        note=None,
+    )
 
 
 def _entry(found: Host, offer: Offer, count: bool) -> Entry:
@@ -78,7 +95,7 @@ def _entry(found: Host, offer: Offer, count: bool) -> Entry:
         plan = found.plan(spec.name) if spec.kind == "system" else None
         if count and spec.kind != "head":
             total, trainable, note = _counted(offer, plan)
-    except PluginError as error:
+    except SerBenchError as error:
         note, status = str(error).splitlines()[0], "broken"
     parts = [offer] if plan is None else list(plan.parts.values())
     sources = [part.spec.source for part in parts if hasattr(part.spec, "source")]

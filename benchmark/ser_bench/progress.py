@@ -49,7 +49,7 @@ class Reporter:
         if done == before or now <= began:
             return hours
         speed = (done - before) / (now - began)
-        return f"{hours}, {speed:.1f} x real time, {_clock((total - done) / speed)} left"
+        return f"{hours}, {speed:.1f} x real time, {clock((total - done) / speed)} left"
 
     def _draw(self, what: str, done: int, total: int, unit: str) -> None:
         if self._bar is None or what != self._what:
@@ -64,7 +64,7 @@ class Reporter:
         self._bar.update(done - self._bar.n)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Return a duration as ``h:mm:ss`` or ``mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -7,14 +7,11 @@ A run folder holds ``settings.json`` (all but the seeds; what may be added to th
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,13 +22,17 @@ import numpy as np
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.locks import hold as hold
 from ser_bench.scoring.ccc import METRIC
 from ser_bench.scoring.seeds import over_seeds
+from ser_bench.strict import MOST_JSON_BYTES, not_finite, parse_json, read_bytes, strings, text_fault
 from ser_bench.version import VERSION
 
 SCHEMA = 1
 COLUMNS = (*ATTRIBUTES, "mean")
+_RANGE = {"type", "minimum", "maximum"}
 _TOLERANCE = 2e-6  # scores have six decimals; another machine may round the last of them the other way
+_FROM_SETTINGS = ("strategy", "recipe", "head_recipe", "first_stage", "frames", "precision", "trained")
 Json = dict[str, Any]
 
 
@@ -64,6 +65,7 @@ def signature(record: Mapping[str, Any]) -> str:
     """Return the line that a score is quoted with: all that it depends on, made from the record's content alone."""
     system, corpus, transcripts = record["system"], record["corpus"], record["transcripts"]
     partial = sum(partition["missing"] for partition in corpus["partitions"].values())
+    recipes = [record[key] for key in ("recipe", "head_recipe") if key in record]
     parts = {
         "corpus": _named(corpus),
         "labels": corpus["labels_sha256"][:8],
@@ -74,7 +76,7 @@ def signature(record: Mapping[str, Any]) -> str:
         "depth": "all" if system["depth"] is None else system["depth"],
         "weights": system["weights"],
         "strategy": record["strategy"],
-        "recipe": digest(record["recipe"], 6),
+        "recipe": "+".join(digest(recipe, 6) for recipe in recipes),
         "frames": record["frames"],
         "partial": partial,
         "seeds": len(record["runs"]),
@@ -128,7 +130,8 @@ def assemble(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
         "system": {**settings["system"], **first["size"]},
         "corpus": {**settings["corpus"], "partitions": partitions},
         "transcripts": {**settings["transcripts"], **first["transcripts"]},
-        **{key: settings[key] for key in ("strategy", "recipe", "frames", "precision", "trained") if key in settings},
+        **{key: settings[key] for key in _FROM_SETTINGS if key in settings},
+        **({"ceiling": first["ceiling"]} if "ceiling" in first else {}),
         "runs": [result["run"] for result in ordered],
         "summary": summary([result["run"] for result in ordered]),
         "speed": first["speed"],
@@ -176,7 +179,8 @@ def now() -> str:
 
 
 @cache
-def _schema() -> Json:
+def schema() -> Json:
+    """Return the record's JSON schema."""
     text = (files("ser_bench") / "record.schema.json").read_text(encoding="utf-8")
     loaded: Json = json.loads(text)
     return loaded
@@ -188,7 +192,7 @@ def validate(record: Mapping[str, Any], *, where: str = "the record") -> None:
     Raises:
         RecordError: says the place in the record, what stands there, and what was expected.
     """
-    fault = _not_finite(record) or _shape_fault(record) or _contradiction(record)
+    fault = not_finite(record) or _shape_fault(record) or _unreadable_text(record) or _contradiction(record)
     if fault is not None:
         raise RecordError(f"{where} is malformed at {fault}. Make it again with `ser-bench run`.")
     made = signature(record)
@@ -202,21 +206,37 @@ def validate(record: Mapping[str, Any], *, where: str = "the record") -> None:
         raise RecordError(f"{where}: {differing[0]}. Make the record again with `ser-bench run`.")
 
 
-def _not_finite(value: Any, place: str = "") -> str | None:
-    """Find the first NaN or infinity, which Python reads out of JSON though JSON has none."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{place}: {value} is not a finite number"
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    found = (_not_finite(inner, f"{place}/{key}".lstrip("/")) for key, inner in items)
-    return next((fault for fault in found if fault is not None), None)
+def _unreadable_text(value: Mapping[str, Any]) -> str | None:
+    """Find the first string that a reader would not see as it is, or that a page would run."""
+    found = ((place, text, text_fault(text)) for place, text in strings(value))
+    return next((f"{place}: {text[:80]!r}: {fault}" for place, text, fault in found if fault is not None), None)
+
+
+@cache
+def _validator() -> Any:
+    """Return the schema's validator, which looks at long arrays of numbers as a whole."""
+    import jsonschema  # a tenth of a second that only those who read records pay
+
+    one_by_one = jsonschema.Draft202012Validator.VALIDATORS["items"]
+
+    def items(validator: Any, expected: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        plain = isinstance(expected, dict) and expected.get("type") == "number" and set(expected) <= _RANGE
+        if plain and isinstance(instance, list) and {type(x) for x in instance} <= {int, float}:
+            low, high = expected.get("minimum", -math.inf), expected.get("maximum", math.inf)
+            if all(low <= x <= high for x in instance):
+                return
+        yield from one_by_one(validator, expected, instance, schema)
+
+    extend: Any = jsonschema.validators.extend  # which has no types
+    return extend(jsonschema.Draft202012Validator, {"items": items})(schema())
 
 
 def _shape_fault(record: Mapping[str, Any], *, complete: bool = True) -> str | None:
     """Find what the schema refuses; with ``complete=False`` fields may be missing."""
-    import jsonschema  # a tenth of a second that only those who read records pay
+    from jsonschema.exceptions import best_match
 
-    errors = jsonschema.Draft202012Validator(_schema()).iter_errors(record)
-    fault = jsonschema.exceptions.best_match(e for e in errors if complete or e.validator != "required")
+    errors = _validator().iter_errors(record)
+    fault = best_match(e for e in errors if complete or e.validator != "required")
     if fault is None:
         return None
     place = "/".join(str(step) for step in fault.absolute_path) or "its top"
@@ -277,49 +297,39 @@ def read(path: Path) -> Json:
     Raises:
         RecordError: missing, not JSON, or as ``validate``.
     """
-    record = read_json(path)
-    validate(record, where=str(path))
+    return parse(read_content(path), where=str(path))
+
+
+def parse(content: bytes, *, where: str) -> Json:
+    """Parse and check a record.
+
+    Raises:
+        RecordError: as ``read``.
+    """
+    record = parse_json(content, where=where)
+    validate(record, where=where)
     return record
 
 
 def read_json(path: Path) -> Json:
-    """Read a JSON object.
+    """Read a JSON object out of a run folder.
 
     Raises:
-        RecordError: missing, or not a JSON object.
+        RecordError: missing, or as ``strict.parse_json``.
+    """
+    return parse_json(read_content(path, follow=True), where=str(path))
+
+
+def read_content(path: Path, *, follow: bool = False) -> bytes:
+    """Read a JSON file's bytes, as ``strict.read_bytes``.
+
+    Raises:
+        RecordError: missing, or as ``strict.read_bytes``.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return read_bytes(path, most=MOST_JSON_BYTES, follow=follow)
     except FileNotFoundError as error:
         raise RecordError(f"{path} does not exist; expected a file that `ser-bench run` wrote.") from error
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read as JSON ({error}). Restore it, or run again.") from error
-    if not isinstance(value, dict):
-        raise RecordError(f"{path} holds a {type(value).__name__}, expected a JSON object. Restore it, or run again.")
-    return value
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process; the system lets go of it if the process dies.
-
-    Raises:
-        RecordError: another process works in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecordError(
-                f"another process works in {folder}. Wait for it, or train other seeds in another --out."
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
 
 
 def settle(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -329,17 +339,25 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
         RecordError: the folder holds a run with other settings (names the first that differ), or a record could not
             hold these.
     """
-    fault = _not_finite(settings) or _shape_fault(settings, complete=False)
+    fault = not_finite(settings) or _shape_fault(settings, complete=False) or _unreadable_text(settings)
     if fault is not None:  # said now, not after days of training
         raise RecordError(
             f"what this run is made of cannot go into a record, at {fault}. Correct the option, or the plugin's spec, "
             "that it comes from."
         )
-    path = folder / "settings.json"
-    if not path.exists():
-        atomic_write(path, canonical(settings))
+    if not (folder / "settings.json").exists():
+        atomic_write(folder / "settings.json", canonical(settings))
         return
-    differing = _differences(read_json(path), json.loads(canonical(settings)))
+    agree(folder, settings)
+
+
+def agree(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the run in a folder has these settings.
+
+    Raises:
+        RecordError: it has others (names the first that differ).
+    """
+    differing = differences(read_json(folder / "settings.json"), json.loads(canonical(settings)))
     if differing:
         shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise RecordError(
@@ -349,10 +367,10 @@ def settle(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _edited(stands: Json, made: Json, place: str, *, by: str) -> list[str]:
-    return _differences(stands, made, place, words=("in it", f"by {by}"), tolerance=_TOLERANCE)
+    return differences(stands, made, place, words=("in it", f"by {by}"), tolerance=_TOLERANCE)
 
 
-def _differences(
+def differences(
     old: Any, new: Any, place: str = "", *, words: tuple[str, str] = ("there", "here"), tolerance: float = 0.0
 ) -> list[str]:
     """Say where two JSON values differ; numbers may, by the tolerance."""
@@ -365,7 +383,7 @@ def _differences(
         close = isinstance(old, float) and isinstance(new, float) and abs(old - new) <= tolerance
         differ = f"{place} is {json.dumps(old)} {words[0]} and {json.dumps(new)} {words[1]}"
         return [] if old == new or close else [differ]
-    return [line for at, a, b in pairs for line in _differences(a, b, at, words=words, tolerance=tolerance)]
+    return [line for at, a, b in pairs for line in differences(a, b, at, words=words, tolerance=tolerance)]
 
 
 def environment(device: str, threads: int, versions: Mapping[str, str]) -> Json:

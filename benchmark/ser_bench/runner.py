@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,21 +14,21 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ser_bench import prepare, recipes, records, system, trained
+from ser_bench import prepare, records, runs, stages, system, tracking, trained
 from ser_bench.cache import atomic_write
-from ser_bench.errors import PluginError, RecordError, TrainingError
-from ser_bench.host import Plan, host
-from ser_bench.interface import ATTRIBUTES, Recipe, Weights
-from ser_bench.prepare import Corpus, Progress, Storing
+from ser_bench.errors import PluginError, RecordError, TrainingError, WeightsError
+from ser_bench.host import Plan
+from ser_bench.interface import ATTRIBUTES, Recipe
+from ser_bench.locks import hold, turn
+from ser_bench.prepare import Progress, Storing
 from ser_bench.result import finish
-from ser_bench.settings import settings_of
+from ser_bench.task import Task, resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
-from ser_bench.training.fit import Position, fit
+from ser_bench.training.fit import Position, check_division, fit
+from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
-
-STRATEGIES = ("finetune", "frozen")
 
 
 def run(
@@ -44,17 +45,22 @@ def run(
     strategy: str = "finetune",
     weights: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
+    head_changes: Mapping[str, Any] | None = None,
     device: str | None = None,
     frames: str = "store",
     frames_dtype: str = "float16",
     allow_missing: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    micro_batch: int | None = None,
     cache: Path | None = None,
     checkpoint_minutes: float = 10.0,
+    tracker: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a system with one recipe on one release, score it, and leave a record.
+
+    Under a launcher (``accelerate launch``) every process calls this alike; the main one writes.
 
     Args:
         plugin: a system's name; or ``audio``, ``text``, ``head`` (None: ``concat``) name an ad-hoc composition.
@@ -63,16 +69,21 @@ def run(
         release: the version the release is claimed to be.
         transcripts: ``human``, ``none``, or a source that ``ser-bench transcribe`` made; None: what the system needs.
         seeds: each is trained and scored; one that is finished in ``out`` is left as it is.
-        strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone.
+        strategy: ``finetune`` trains everything but the front ends, ``frozen`` the head alone, ``finetune-freeze`` the
+            head alone on the fine-tuned encoder of the audio system, whose own run is found beside this one, made there
+            first, or given as ``weights`` (``audio=RUN``); ``none`` scores a released whole system as it is.
         weights: as on the command line (``system.parse_weights``).
-        changes: recipe keys and values.
+        changes: recipe keys and values; for ``finetune-freeze`` they are the first stage's.
+        head_changes: the same for the second stage of ``finetune-freeze``.
         device: as torch names it; None: the accelerator that is there, else the CPU.
         frames, frames_dtype: ``store`` or ``off``; ``float16`` or ``float32``.
         allow_missing: go on without utterances that have no audio; the record says how many.
         out: the run folder; None: ``runs/<system>-<settings digest>``.
         resume: go on with an unfinished seed.
+        micro_batch: utterances that go through the system at once, where memory is short (``training.fit``).
         cache: root of the cache.
         checkpoint_minutes: see ``training.fit``.
+        tracker: where the training may be followed (``tracking.TRACKERS``), beside its log.
         progress: told of everything that takes long.
 
     Returns:
@@ -81,74 +92,102 @@ def run(
     Raises:
         SerBenchError: whatever is wrong with what was given; nothing half-written is left.
     """
-    plan = _plan(plugin, audio=audio, text=text, head=head, depth=depth)
-    plan = dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes or {}))
-    if strategy not in STRATEGIES:
-        raise TrainingError(f"strategy '{strategy}' is unknown; strategies are {', '.join(STRATEGIES)}.")
-    if strategy == "frozen" and plan.whole is not None:
-        raise TrainingError(f"{plan.name} does not come apart; nothing can be frozen. Use --strategy finetune.")
-    if transcripts not in (None, "none") and "text" not in plan.reads:
-        raise PluginError(f"{plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
-    chosen = system.parse_weights(weights, plan)
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
-    opened = prepare.open_corpus(
-        corpus,
+    if tracker is not None:
+        tracking.require(tracker)
+    task = resolve(
+        plugin,
+        corpus=corpus,
+        audio=audio,
+        text=text,
+        head=head,
+        depth=depth,
         release=release,
-        transcripts=transcripts or ("human" if "text" in plan.reads else "none"),
+        transcripts=transcripts,
+        strategy=strategy,
+        weights=weights,
+        changes=changes,
+        head_changes=head_changes,
+        device=device,
+        frames=frames,
+        frames_dtype=frames_dtype,
         allow_missing=allow_missing,
+        out=out,
         cache=cache,
         progress=progress,
     )
-    prepare.require_texts(plan, opened)
-    absent = [name for name in ("train", "development") if name not in opened.rows]
-    if absent:
-        raise TrainingError(f"{corpus} has no {' and no '.join(absent)} partition, which training needs.")
-    storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
-    settings = settings_of(
-        plan,
-        chosen,
-        corpus=opened.block,
-        transcripts=opened.transcripts,
-        strategy=strategy,
-        frames=storing.label_for(system.Frozen.store_dtype if strategy == "frozen" else frames_dtype),
-        precision=precision(accelerator),
-        transcripts_sha256=opened.transcripts_sha256 if "text" in plan.reads else None,
+    way = _Way(
+        resume=resume,
+        micro_batch=micro_batch,
+        tracker=tracker,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress if task.accelerator.is_main_process else None,
     )
-    named = f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}"
-    folder = Path(out) if out is not None else Path("runs") / named
-    _require_finished(folder, seeds, resume)
-    with records.hold(folder):
-        for seed in seeds:
-            if (folder / f"seed-{seed}" / "result.json").exists():
-                log.info("seed %d is finished already", seed)
-                records.settle(folder, settings)
-                continue
-            torch.manual_seed(seed)
-            module = system.build(plan, chosen, plan.recipe)
-            records.settle(folder, settings)  # after building: weights that do not fit leave nothing behind
-            _run_seed(
-                folder / f"seed-{seed}",
-                seed,
-                module,
-                plan,
-                chosen,
-                opened,
-                strategy,
-                storing,
-                accelerator,
-                resume,
-                checkpoint_minutes,
-                progress,
+    _train(task, seeds, way)
+    return task.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How seeds are trained, which no result depends on."""
+
+    resume: bool
+    micro_batch: int | None
+    tracker: str | None
+    checkpoint_minutes: float
+    progress: Progress | None
+
+
+def _train(task: Task, seeds: Sequence[int], way: _Way) -> None:
+    """Train and score the seeds of a task that are not finished, those of its first stage before them."""
+    folder, ranks = task.folder, Ranks(task.accelerator)
+    check_division(task.plan.recipe, ranks.count, way.micro_batch)
+    missing: list[int] = []
+    if ranks.main:
+        _check_seeds(task, seeds, way.resume)
+        missing = [] if task.first is None else _missing(task.first.folder, seeds)
+    if task.first is not None and (missing := ranks.from_main(missing)):
+        if task.first.given:
+            raise WeightsError(
+                f"--weights audio={task.first.folder} has no finished seed {missing[0]}, and seed N starts from its "
+                "seed N. Train it there, or leave out --weights audio to have the first stage made."
             )
-        write_record(folder)
-    return folder
+        _train(task.first, missing, way)
+    with _held(folder, ranks, shared=True):  # other processes may train other seeds in it
+        for seed in seeds:
+            place = folder / f"seed-{seed}"
+            with _held(place, ranks), runs.noting_failure(place) if ranks.main else nullcontext():
+                if ranks.from_main((place / "result.json").exists()):
+                    log.info("seed %d is finished already", seed)
+                    if ranks.main:
+                        records.settle(folder, task.settings)
+                    continue
+                torch.manual_seed(seed)
+                module = system.build(task.plan, task.weights, task.plan.recipe)
+                if task.strategy == "none":
+                    _require_complete(module, task.plan)
+                start = None if task.first is None else stages.take_encoder(module, task.first.folder, seed)
+                if ranks.main:
+                    records.settle(folder, task.settings)  # after building: weights that do not fit leave nothing
+                with tracking.tracking(
+                    task.accelerator, way.tracker if ranks.main else None, place, task.settings, seed
+                ):
+                    _run_seed(task, seed, module, start, way)
+        if ranks.main:
+            write_record(folder)
+        ranks.wait()
+
+
+def _held(folder: Path, ranks: Ranks, *, shared: bool = False) -> AbstractContextManager[None]:
+    """Keep a folder to the main process and those that train with it."""
+    return hold(folder, shared=shared) if ranks.main else nullcontext()
 
 
 def write_record(folder: Path) -> dict[str, Any]:
     """Make ``record.json`` of a run folder's settings and finished seeds."""
-    results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
-    record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
-    atomic_write(folder / "record.json", records.canonical(record))
+    with turn(folder / "settings.json"):  # whoever comes last has seen all seeds
+        results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
+        record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
+        atomic_write(folder / "record.json", records.canonical(record))
     return record
 
 
@@ -185,7 +224,7 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = accelerator_for(trained.device_named(device) if device else None)
+    accelerator = accelerator_for(trained.device_named(device) if device else None, old["recipe"]["precision"])
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")
@@ -211,11 +250,15 @@ def score(
         "made_of": old["made_of"] | {"transcripts_sha256": opened.transcripts_sha256},
         "trained": {"corpus": old["corpus"], "frames": old["frames"]},
     }
-    with records.hold(target):
-        records.settle(target, settings)
+    ranks = Ranks(accelerator)
+    progress = progress if ranks.main else None
+    done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
+    with _held(target, ranks):
+        if ranks.main:
+            records.settle(target, settings)
         for seed in numbers:
             folder = target / f"seed-{seed}"
-            if (folder / "result.json").exists():
+            if seed in done:
                 continue
             model = trained.load(source, seed=seed)
             inputs = prepare.make_inputs(
@@ -225,51 +268,50 @@ def score(
             result = records.read_json(source / f"seed-{seed}" / "result.json")
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
             finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
-        write_record(target)
+        if ranks.main:
+            write_record(target)
+        ranks.wait()
     return target
 
 
 def _run_seed(
-    folder: Path,
+    task: Task,
     seed: int,
     module: nn.Module,
-    plan: Plan,
-    weights: Mapping[str, Weights],
-    corpus: Corpus,
-    strategy: str,
-    storing: Storing,
-    accelerator: Accelerator,
-    resume: bool,
-    checkpoint_minutes: float,
-    progress: Progress | None,
+    start: str | None,
+    way: _Way,
 ) -> None:
-    """Fit what is counted, train, score and save one seed of a built module."""
-    train = corpus.rows["train"]
-    system.fit_texts(module, [text or "" for text in train.transcript])
-    if plan.whole is not None and hasattr(module, "fit"):
-        cast(Any, module).fit(train)
-    if strategy == "frozen":
+    """Fit what is counted, train, score and save one seed of a built module; ``start`` is its first stage's."""
+    plan, corpus, accelerator, folder = task.plan, task.corpus, task.accelerator, task.folder / f"seed-{seed}"
+    train, trains = corpus.rows["train"], task.strategy != "none"
+    if trains:
+        system.fit_texts(module, [text or "" for text in train.transcript])
+        if plan.whole is not None and hasattr(module, "fit"):
+            cast(Any, module).fit(train)
+    if task.freezes:
         module = system.Frozen(cast(system.Composed, module))
-    inputs = prepare.make_inputs(module, plan, corpus, storing, device=accelerator.device, progress=progress)
-    fit_head(module, inputs["train"], plan.recipe, accelerator)
-    # Whatever was drawn on the way here (a store made or found), dropout starts from the same place.
-    torch.manual_seed(seed)
-    at = fit(
-        module,
-        inputs["train"],
-        inputs["development"],
-        plan.recipe,
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-        resume=resume,
-        checkpoint_minutes=checkpoint_minutes,
-        progress=progress,
-    )
-    sizes = {part: "tiny" if given == "tiny" else "random" for part, given in weights.items()}
-    trained.save(folder / "model", module, plan, strategy=strategy, sizes=sizes)
+    inputs = prepare.make_inputs(module, plan, corpus, task.storing, device=accelerator.device, progress=way.progress)
+    at = Position(best_epoch=0, finished=True)
+    if trains:
+        fit_head(module, inputs["train"], plan.recipe, accelerator)
+        at = fit(
+            module,
+            inputs["train"],
+            inputs["development"],
+            plan.recipe,
+            seed=seed,
+            folder=folder,
+            accelerator=accelerator,
+            resume=way.resume,
+            micro_batch=way.micro_batch,
+            checkpoint_minutes=way.checkpoint_minutes,
+            progress=way.progress,
+        )
+    sizes = {part: "tiny" if given == "tiny" else "random" for part, given in task.weights.items()}
+    if accelerator.is_main_process:
+        trained.save(folder / "model", module, plan, strategy=task.strategy, sizes=sizes)
     del inputs["train"]
-    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, progress)
+    finish(folder, seed, module, plan, corpus, inputs, accelerator, at, way.progress, first_stage=start)
 
 
 def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -295,25 +337,31 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     head.to(accelerator.device)
 
 
-def _plan(plugin: str | None, *, audio: str | None, text: str | None, head: str | None, depth: int | None) -> Plan:
-    if plugin is not None and (audio or text or head):
-        raise PluginError(
-            f"--plugin {plugin} and --audio, --text or --head were both given; a run is of one system. Give one of "
-            "them."
-        )
-    if plugin is not None:
-        return host().plan(plugin, depth=depth)
-    return host().compose(audio=audio, text=text, head=head or "concat", depth=depth)
-
-
-def _require_finished(folder: Path, seeds: Sequence[int], resume: bool) -> None:
+def _check_seeds(task: Task, seeds: Sequence[int], resume: bool) -> None:
     if len(set(seeds)) != len(seeds) or not seeds or min(seeds) < 0:
         raise TrainingError(f"seeds {list(seeds)} were given; expected different whole numbers from 0 on.")
-    unfinished = [
-        seed for seed in seeds if (s := folder / f"seed-{seed}").exists() and not (s / "result.json").exists()
-    ]
+    if task.strategy == "none" and len(seeds) > 1:
+        raise TrainingError(
+            f"seeds {list(seeds)} were given with --strategy none, which draws nothing: they would all be the same. "
+            "Give one."
+        )
+    unfinished = [seed for seed in _missing(task.folder, seeds) if (task.folder / f"seed-{seed}").exists()]
     if unfinished and not resume:
         raise RecordError(
-            f"{folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
-            f"{folder / f'seed-{unfinished[0]}'} to start it anew."
+            f"{task.folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
+            f"{task.folder / f'seed-{unfinished[0]}'} to start it anew."
         )
+
+
+def _require_complete(module: nn.Module, plan: Plan) -> None:
+    """Refuse to score a whole system as it is that knows nothing before it has seen train rows."""
+    if hasattr(cast(Any, module).inner, "fit"):
+        raise TrainingError(
+            f"{plan.name} takes what it knows from train rows (it has a fit), so there is nothing to score as it is. "
+            "Use --strategy finetune."
+        )
+
+
+def _missing(folder: Path, seeds: Sequence[int]) -> list[int]:
+    """Return the seeds that are not finished in a run folder."""
+    return [seed for seed in seeds if not (folder / f"seed-{seed}" / "result.json").exists()]

@@ -25,6 +25,7 @@ def settings_of(
     frames: str,
     precision: str,
     transcripts_sha256: str | None,
+    first_stage: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a run's settings; they hold names and digests, never a path.
 
@@ -37,11 +38,18 @@ def settings_of(
         frames: the signature's word for how front-end outputs are kept.
         precision: ``float32`` or ``bfloat16``.
         transcripts_sha256: digest of the texts; None for a system that reads none.
+        first_stage: settings of the run that the audio encoder comes from, for ``finetune-freeze``.
 
     Raises:
         WeightsError: a folder holds no weights.
     """
     labels = {part: _weights_label(plan, part, given) for part, given in weights.items()}
+    recipe, stages = recipes.as_dict(plan.recipe), {}
+    if first_stage is not None:
+        labels["audio"] = first_stage["system"]["parts"][0]["weights"]
+        named = {"system": first_stage["system"]["name"], "settings": records.digest(first_stage, 8)}
+        named["frames"] = first_stage["frames"]
+        recipe, stages = first_stage["recipe"], {"head_recipe": recipe, "first_stage": named}
     distinct = sorted(set(labels.values()))
     return {
         "system": {
@@ -55,9 +63,10 @@ def settings_of(
             "parts": [_part(part, offer.spec, labels[part]) for part, offer in plan.parts.items()],
         },
         "corpus": dict(corpus),
-        "transcripts": {"train": transcripts, "test": transcripts},
+        "transcripts": {"train": "none" if strategy == "none" else transcripts, "test": transcripts},
         "strategy": strategy,
-        "recipe": recipes.as_dict(plan.recipe),
+        "recipe": recipe,
+        **stages,
         "frames": frames,
         "precision": precision,
         # Not in the record, yet no two seeds of a run may differ in them.

@@ -208,7 +208,7 @@ def parse_weights(given: Sequence[str], plan: Plan) -> dict[str, Weights]:
     """Turn ``--weights`` words into part -> weights.
 
     Each word is ``pretrained``, ``random``, ``tiny`` or a folder, for all parts (a folder: for a system of one part),
-    or ``PART=`` one of these.
+    or ``PART=`` one of these. For a part that was described from a folder, ``pretrained`` is that folder.
 
     Raises:
         WeightsError: a folder for a system of several parts, an unknown part, or a folder that is not there.
@@ -238,4 +238,5 @@ def parse_weights(given: Sequence[str], plan: Plan) -> dict[str, Weights]:
                     f"say which: {' '.join(f'{p}=DIR' for p in parts)}."
                 )
         chosen |= dict.fromkeys([part] if part else parts, weights)
-    return chosen
+    homes = {part: getattr(offer.spec, "home", None) for part, offer in plan.parts.items()}
+    return {p: homes[p] or given if given == "pretrained" else given for p, given in chosen.items()}

@@ -22,6 +22,9 @@ from ser_bench.interface import ATTRIBUTES, SAMPLE_RATE, Weights
 from ser_bench.training.batches import Inputs
 from ser_bench.training.predict import predict
 
+FREEZING = ("frozen", "finetune-freeze")
+"""Strategies whose encoders are frozen."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -50,7 +53,10 @@ class Trained:
             given = "give what is said (--text), or what hears it (--asr)"
             need = f"reads text: {given}" if text is None else "reads no text: leave it out (--text, --asr)"
             raise TranscriptError(f"{self.plan.name} {need}.")
-        heard = prepare.audio_array(self.module, _checked(wave), self.device) if "audio" in self.plan.reads else None
+        how = self.plan.recipe.frontend_precision
+        heard = (
+            prepare.audio_array(self.module, _checked(wave), self.device, how) if "audio" in self.plan.reads else None
+        )
         read = prepare.text_array(self.module, text)[0] if text is not None else None
         inputs = Inputs(
             utterance=["the given utterance"],
@@ -121,7 +127,7 @@ def save(folder: Path, module: nn.Module, plan: Plan, *, strategy: str, sizes: d
         folder: ``seed-N/model``.
         module: trained.
         plan: with the recipe it was trained with.
-        strategy: ``frozen`` wraps the encoders when it is opened again.
+        strategy: ``frozen`` and ``finetune-freeze`` wrap the encoders when it is opened again.
         sizes: part -> ``tiny`` or ``random``: the size of the empty module that the weights are loaded into.
     """
     tensors, extra = saved.state(module)
@@ -132,20 +138,32 @@ def save(folder: Path, module: nn.Module, plan: Plan, *, strategy: str, sizes: d
         "sizes": sizes,
         "recipe": recipes.as_dict(plan.recipe),
     }
+    for part, offer in plan.parts.items():
+        for name, path in getattr(offer.spec, "files", {}).items():
+            atomic_write(folder / part / name, path.read_bytes())
     atomic_write(folder / "config.json", records.canonical(config))
 
 
 def composition(plan: Plan) -> dict[str, Any]:
-    """Return the names a plan can be resolved from again."""
+    """Return the names a plan can be resolved from again.
+
+    An encoder that a family described is named ``FAMILY:`` and the folder that its files are kept in: ``hf:audio``.
+    """
     if plan.whole is not None:
         return {"system": plan.whole.spec.name}
     parts = {kind: getattr(plan, kind) for kind in ("audio", "text", "head")}
-    return {kind: offer.spec.name if offer else None for kind, offer in parts.items()} | {"depth": plan.depth}
+    names = {kind: offer.spec.name if offer else None for kind, offer in parts.items()}
+    kept = {kind: f"{name.partition(':')[0]}:{kind}" for kind, name in names.items() if name and ":" in name}
+    return names | kept | {"depth": plan.depth}
 
 
-def resolve(names: dict[str, Any], found: Host) -> Plan:
-    """Resolve what ``composition`` gave."""
-    return found.plan(names["system"]) if "system" in names else found.compose(**names)
+def resolve(names: dict[str, Any], found: Host, folder: Path) -> Plan:
+    """Resolve what ``composition`` gave; the files of described encoders are in ``folder``."""
+    if "system" in names:
+        return found.plan(names["system"])
+    kept = {kind: name.partition(":") for kind, name in names.items() if isinstance(name, str) and ":" in name}
+    described = {kind: f"{family}:{(folder / place).resolve()}" for kind, (family, _, place) in kept.items()}
+    return found.compose(**(names | described))
 
 
 def seeds(run: Path) -> list[int]:
@@ -180,10 +198,10 @@ def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Tr
         raise RecordError(f"{folder} has no finished seed {chosen}; it has {', '.join(map(str, finished))}.")
     model = folder / f"seed-{chosen}" / "model"
     config = records.read_json(model / "config.json")
-    plan = resolve(config["composition"], host())
+    plan = resolve(config["composition"], host(), model)
     recipe = recipes.from_dict(config["recipe"])
     module = system.build(plan, cast("dict[str, Weights]", config["sizes"]), recipe)
-    if config["strategy"] == "frozen":
+    if config["strategy"] in FREEZING:
         module = system.Frozen(cast(system.Composed, module))
     tensors, about = saved.read(model / "model.safetensors")
     saved.restore(module, tensors, about["extra"], where=model / "model.safetensors")

@@ -12,12 +12,11 @@ from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor, nn
 from transformers import BertModel, DistilBertModel, PreTrainedModel, RobertaModel, XLMRobertaModel
-from transformers.masking_utils import create_bidirectional_mask
 
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Tokens, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import mask_spans
+from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 VOCABULARY = "bert-base-uncased-vocab.txt"  # 30,522 entries, from google-research/bert, Apache-2.0
@@ -131,10 +130,10 @@ class Bert(nn.Module):
         if self.training:
             embedded = mask_spans(embedded, own, self.regularisation)
         hidden = self.model.embeddings(input_ids=None, inputs_embeds=embedded)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=own)
+        mask = attention_mask(own)
         states = [hidden]
         for layer in self.model.get_submodule(self.stack):
-            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            skipped = self.training and dropped(self.regularisation)
             hidden = hidden if skipped else layer(hidden, mask)
             states.append(hidden)
         return Encoded(hidden, lengths, tuple(states) if layers else None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from ser_bench.interface import (
     AudioEncoderSpec,
+    EncoderFamily,
     FusionHeadSpec,
     Recipe,
     Regularisation,
@@ -86,7 +88,7 @@ _SMALL_CORPUS = Recipe(learning_rate=2e-5, epochs=6, patience=4, regularisation=
 
 
 @hookimpl
-def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
+def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec | EncoderFamily]:
     """Yield the built-in audio encoders."""
     yield AudioEncoderSpec(
         name="logmel",
@@ -135,10 +137,16 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
         source=_WHISPER_BASE,
         build=_build("whisper", "build", configuration="whisper_base", source=_WHISPER_BASE),
     )
+    yield EncoderFamily(
+        kind="audio",
+        name="hf",
+        summary="any wav2vec2, HuBERT, WavLM, data2vec-audio or Whisper checkpoint, a folder or OWNER/NAME[@COMMIT]",
+        describe=partial(_build("hub", "describe"), "audio"),
+    )
 
 
 @hookimpl
-def ser_bench_text_encoders() -> Iterator[TextEncoderSpec]:
+def ser_bench_text_encoders() -> Iterator[TextEncoderSpec | EncoderFamily]:
     """Yield the built-in text encoders."""
     yield TextEncoderSpec(
         name="words",
@@ -170,6 +178,12 @@ def ser_bench_text_encoders() -> Iterator[TextEncoderSpec]:
         depth=12,
         source=_BERT_BASE,
         build=_build("bert", "build", configuration="bert_base", source=_BERT_BASE),
+    )
+    yield EncoderFamily(
+        kind="text",
+        name="hf",
+        summary="any BERT, DistilBERT, RoBERTa or XLM-RoBERTa checkpoint, a folder or OWNER/NAME[@COMMIT]",
+        describe=partial(_build("hub", "describe"), "text"),
     )
 
 

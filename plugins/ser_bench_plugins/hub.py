@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from transformers.utils.hub import extract_commit_hash
 
 from ser_bench.errors import WeightsError
-from ser_bench.interface import Regularisation, Weights
+from ser_bench.interface import AudioEncoderSpec, Regularisation, Source, TextEncoderSpec, Weights
 from ser_bench_plugins import bert, speech, whisper
 from ser_bench_plugins.pretrained import Checkpoint, Family
 
 FAMILIES: dict[str, dict[str, Family]] = {"audio": speech.FAMILIES | whisper.FAMILIES, "text": bert.FAMILIES}
 
 
-class Described(NamedTuple):
-    """What a checkpoint's configuration says of it."""
-
-    type: str
-    """transformers' ``model_type``."""
-    dim: int
-    """d, the width of the states."""
-    depth: int
-    """Transformer layers."""
+# What ``build_any`` reads of a checkpoint beside its weights.
+_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+_ADDRESS = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)?)(?:@([A-Za-z0-9][A-Za-z0-9_./-]*))?"
+)
 
 
-def describe(kind: Literal["audio", "text"], repo: str | Path, *, revision: str | None = None) -> Described:
-    """Return what a checkpoint is, from its configuration alone.
+def describe(kind: Literal["audio", "text"], address: str) -> AudioEncoderSpec | TextEncoderSpec:
+    """Describe the checkpoint at an address, from its configuration alone.
 
     Args:
         kind: what it is wanted for.
-        repo: a repository on the hub; a ``Path`` is a folder.
-        revision: a commit, branch or tag of the repository; None: its main branch.
+        address: a folder, or a repository on the hub, which may be followed by ``@`` and a commit, branch or tag; the
+            spec's source names the commit that was found. A folder's name, not its place, is in the spec's name.
 
     Raises:
         WeightsError: it is not there, or of a type that no encoder of this kind is made of.
     """
-    settings = _settings(kind, _checkpoint(kind, repo, revision))
+    folder = Path(address).expanduser()
+    local = folder.is_dir() or address.startswith(("/", ".", "~"))
+    match = _ADDRESS.fullmatch(address)
+    if not local and match is None:
+        raise WeightsError(
+            f"{address} is no folder and no repository's name; expected hf:DIR, hf:OWNER/NAME or hf:OWNER/NAME@COMMIT."
+        )
+    repo, wanted = (folder.resolve(), None) if local or match is None else (match[1], match[2])
+    checkpoint = _checkpoint(kind, repo, wanted)
+    settings = _settings(kind, checkpoint)
     family = FAMILIES[kind][settings["model_type"]]
-    config = family.model.config_class.from_dict(settings)
-    return Described(settings["model_type"], int(config.hidden_size), int(settings[family.depth]))
+    files = {name: path for name in _FILES if (path := checkpoint.file(name)) is not None}
+    commit = None if local else extract_commit_hash(str(files.get("config.json")), None)
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", repo.name).strip("-.") if isinstance(repo, Path) else repo
+    make = AudioEncoderSpec if kind == "audio" else TextEncoderSpec
+    return make(
+        name=f"hf:{label or 'folder'}{f'@{commit[:8]}' if commit else ''}",
+        summary=f"{settings['model_type']} checkpoint {label}",
+        dim=int(family.model.config_class.from_dict(settings).hidden_size),
+        depth=int(settings[family.depth]),
+        source=Source() if local else Source(repo=str(repo), revision=commit),
+        build=partial(build_any, kind, repo=repo, revision=commit or wanted),
+        home=repo if isinstance(repo, Path) else None,
+        files=files,
+    )
 
 
 def build_any(

@@ -1,4 +1,4 @@
-"""SpecAugment-like masking of an encoder's input while it is trained."""
+"""Masks: of padding for attention, and of an encoder's input while it is trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from torch import Tensor
 from ser_bench.interface import Regularisation
 
 SPAN = 10  # frames or channels, as wav2vec 2.0's fine-tuning (Baevski et al. 2020, appendix B)
+
+
+def attention_mask(own: Tensor) -> Tensor:
+    """Return [b, 1, t, t], True where a state may be attended to, as scaled-dot-product attention takes it.
+
+    The library's own ``create_bidirectional_mask`` looks whether anything is padded, for which a GPU has to be waited.
+
+    Args:
+        own: [b, t], True where a state belongs to its utterance.
+    """
+    return own[:, None, None, :].expand(-1, 1, own.shape[1], -1)
+
+
+def dropped(regularisation: Regularisation) -> bool:
+    """Draw whether a transformer layer is skipped (LayerDrop); on the host, so that no GPU is waited for."""
+    return regularisation.layerdrop > 0 and torch.rand([]).item() < regularisation.layerdrop
 
 
 def mask_spans(hidden: Tensor, own: Tensor, regularisation: Regularisation, fill: Tensor | None = None) -> Tensor:

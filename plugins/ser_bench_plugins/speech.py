@@ -12,12 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, HubertModel, PreTrainedModel, Wav2Vec2Model, WavLMModel
-from transformers.masking_utils import create_bidirectional_mask
 
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import mask_spans
+from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 log = logging.getLogger(__name__)
@@ -64,6 +63,8 @@ def assemble(
 
 class Speech(nn.Module):
     """A transformers model of the wav2vec 2.0 kind, cut between its convolutional encoder and the rest."""
+
+    frontend_threads = True
 
     def __init__(self, model: PreTrainedModel, regularisation: Regularisation, *, normalise: bool) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class Speech(nn.Module):
         reach = self.reach(hidden, own)
         states = [hidden]
         for layer in self.context.layers:
-            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            skipped = self.training and dropped(self.regularisation)
             hidden = hidden if skipped else self.through(layer, hidden, reach)
             states.append(hidden)
         if self.norm_first:  # the one norm stands after the last layer, and stays there when layers are cut off
@@ -127,7 +128,7 @@ class Speech(nn.Module):
 
     def reach(self, hidden: Tensor, own: Tensor) -> Any:
         """Give what all layers' attention needs beside the states."""
-        return create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=own)
+        return attention_mask(own)
 
     def through(self, layer: Any, hidden: Tensor, reach: Any) -> Tensor:
         """Take the states [b, t, d] through one layer."""

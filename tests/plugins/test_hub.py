@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from plugins.checkpoints import AUDIO, FORMS, TEXT, Kind, Saved, configured, copied, reformed, save
@@ -15,10 +16,13 @@ from plugins.parts import alone, padding_error, same, saved_without, wave
 from tokenizers import Tokenizer
 from transformers import AutoModel, PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 
-from ser_bench.errors import WeightsError
+from ser_bench import interface, records, runner, trained
+from ser_bench.errors import PluginError, WeightsError
+from ser_bench.host import Host
 from ser_bench.interface import Regularisation, Weights
+from ser_bench.testing import write_release
 from ser_bench_plugins import hub, pretrained, speech
-from ser_bench_plugins.hub import FAMILIES, Described, build_any, describe
+from ser_bench_plugins.hub import FAMILIES, build_any, describe
 
 SAID = [
     "",
@@ -33,6 +37,12 @@ def made(kind: Kind, weights: Weights, *, repo: str | Path | None = None, **more
     regularisation = Regularisation(**({"dropout": 0.0} | more.pop("regularisation", {})))
     where = repo or (weights if isinstance(weights, Path) else "")
     return build_any(kind, weights, repo=where, regularisation=regularisation, **more).eval()
+
+
+def said(kind: Kind, address: str | Path) -> tuple[str, int, int]:
+    """Return type, width and depth of what stands at an address."""
+    spec = describe(kind, str(address))
+    return spec.summary.partition(" checkpoint ")[0], spec.dim, spec.depth
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +117,7 @@ def test_minilm_with_its_own_tokenizer(shared: Path) -> None:
     folder = shared / "models" / "all-MiniLM-L6-v2"
     reference = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     ours = made("text", folder)
-    assert describe("text", folder) == Described("bert", 384, 6)
+    assert said("text", folder) == ("bert", 384, 6)
     ids = ours.frontend("[laughter] Well, I don't know. " * 12).ids  # over the 128 tokens of its tokenizer.json
     assert len(ids) > 128
     same(alone(ours, ids)[-1], reference(ids[None]).last_hidden_state[0])
@@ -116,7 +126,7 @@ def test_minilm_with_its_own_tokenizer(shared: Path) -> None:
 @pytest.mark.shared
 def test_whisper_with_its_real_weights(shared: Path) -> None:
     folder = shared / "models" / "whisper-base-encoder"
-    assert describe("audio", folder) == Described("whisper", 512, 6)
+    assert said("audio", folder) == ("whisper", 512, 6)
     ours = made("audio", folder, depth=2)
     assert (ours.dim, ours.depth, len(ours.layers)) == (512, 2, 2)
 
@@ -125,7 +135,7 @@ def test_whisper_with_its_real_weights(shared: Path) -> None:
 def test_depth_sizes_and_batch_mates(type_: str, saved: Saved) -> None:
     kind: Kind = "audio" if type_ in AUDIO else "text"
     _, folder = saved(kind, type_)
-    assert describe(kind, folder) == Described(type_, 48, 3)
+    assert said(kind, folder) == (type_, 48, 3)
     whole, cut = made(kind, folder), made(kind, folder, depth=1)
     assert (cut.dim, cut.depth) == (48, 1)
     given = [0.9, 2.0, 0.4] if kind == "audio" else SAID
@@ -233,7 +243,7 @@ def test_keys_missing_left_over_and_of_another_shape(saved: Saved, tmp_path: Pat
 def test_another_type(kind: Kind, found: str | None, saved: Saved, tmp_path: Path) -> None:
     folder = configured(copied(saved, "text", "bert", tmp_path), model_type=found)
     known = ", ".join(sorted(AUDIO if kind == "audio" else TEXT))
-    for act in (lambda: made(kind, folder), lambda: describe(kind, folder)):
+    for act in (lambda: made(kind, folder), lambda: describe(kind, str(folder))):
         with pytest.raises(WeightsError) as caught:
             act()
         assert str(caught.value) == (
@@ -360,7 +370,10 @@ def test_a_revision_of_a_repository(kind: Kind, type_: str, cache: dict[str, Pat
         biases = [p for name, p in built.named_parameters() if name.endswith("2.final_layer_norm.bias")]
         biases += [p for name, p in built.named_parameters() if name.endswith("2.output_layer_norm.bias")]
         assert [float(p[0].detach()) for p in biases] == [expected]
-        assert describe(kind, repo, revision=revision) == Described(type_, 48, 3)
+        spec = describe(kind, repo if revision is None else f"{repo}@{revision}")
+        commit = "a" * 40 if expected == 1.0 else "b" * 40
+        assert (spec.dim, spec.depth, spec.source.repo, spec.source.revision) == (48, 3, repo, commit)
+        assert (spec.name, spec.home) == (f"hf:{repo}@{commit[:8]}", None)
     with pytest.raises(WeightsError, match=f"{repo} could not be fetched"):
         made(kind, "pretrained", repo=repo, revision="c" * 40)
 
@@ -370,3 +383,56 @@ def test_a_folder_in_the_place_of_a_repository(saved: Saved) -> None:
     built = made("audio", folder, repo="somebody/never-fetched")
     assert (built.dim, built.depth) == (48, 3)
     assert hub.FAMILIES["audio"]["hubert"] is speech.FAMILIES["hubert"]
+
+
+@pytest.mark.parametrize("address", ["a b", "one/two/three", "owner/name@", "-x", "owner/../name"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        describe("audio", address)
+    assert str(caught.value) == (
+        f"{address} is no folder and no repository's name; expected hf:DIR, hf:OWNER/NAME or hf:OWNER/NAME@COMMIT."
+    )
+
+
+def test_a_folder_is_named_without_its_place(saved: Saved, tmp_path: Path) -> None:
+    folder = copied(saved, "text", "roberta", tmp_path / "some where (2)")
+    spec = describe("text", str(folder))
+    assert spec.name == f"hf:{folder.name}" and spec.source == interface.Source() and spec.home == folder
+    assert spec.files.keys() == {"config.json", "tokenizer.json"}
+    with pytest.raises(WeightsError, match=r"there is no folder /.*/gone; expected a checkpoint of one of the typ"):
+        describe("text", "./gone")
+
+
+def test_names_by_address() -> None:
+    host = Host.discover()
+    with pytest.raises(PluginError, match=r"audio:hf \(ser-bench .*\) stands for many: any wav2vec2.* as hf:ADDRESS"):
+        host.get("audio", "hf")
+    with pytest.raises(PluginError, match=r"'hf:x' is the name of 2 plugins\. Say which: audio:hf:x or text:hf:x"):
+        host.find("hf:x")
+    with pytest.raises(PluginError, match=r"audio plugin 'logmel:x' is not installed\. Did you mean 'logmel'\?"):
+        host.get("audio", "logmel:x")
+    with pytest.raises(WeightsError, match=r"^audio:hf \(ser-bench .*\): somebody/nothing could not be fetched"):
+        host.get("audio", "hf:somebody/nothing")
+
+
+def test_a_run_of_any_checkpoint_needs_its_folder_no_more(saved: Saved, tmp_path: Path) -> None:
+    release = write_release(tmp_path / "release", utterances=40, seconds=(0.4, 0.6))
+    heard = copied(saved, "audio", "wav2vec2", tmp_path / "ears")
+    read = copied(saved, "text", "distilbert", tmp_path / "eyes")
+    folder = runner.run(
+        audio=f"hf:{heard}", text=f"hf:{read}", depth=1, corpus=release, out=tmp_path / "run", device="cpu",
+        changes={"epochs": 1},
+    )  # fmt: skip
+    record = (folder / "record.json").read_text()
+    assert str(tmp_path) not in record
+    told = json.loads(record)["system"]
+    assert told["name"] == f"hf:{heard.name}[1]+hf:{read.name}>concat"
+    assert [part["name"] for part in told["parts"]] == [f"hf:{heard.name}", f"hf:{read.name}"]
+    assert all(part["weights"].startswith("local-") and part["repo"] is None for part in told["parts"])
+    wave = np.sin(np.arange(8000, dtype=np.float32) / 20)
+    before = trained.load(folder).predict(wave, "well")
+    shutil.rmtree(heard.parent)
+    shutil.rmtree(read)
+    assert trained.load(folder).predict(wave, "well") == before
+    again = runner.score(folder, corpus=release, out=tmp_path / "again", device="cpu")
+    assert records.read(again / "record.json")["summary"] == json.loads(record)["summary"]

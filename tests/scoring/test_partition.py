@@ -9,6 +9,7 @@ import pytest
 from ser_bench.errors import ScoreError
 from ser_bench.scoring import concordance, interval, match, score_partition
 from ser_bench.scoring.resampling import grain
+from ser_bench.scoring.utterances import coarse_limits
 
 COLUMNS = ("arousal", "valence", "dominance", "mean")
 
@@ -27,7 +28,11 @@ def test_scores_clusters_and_shape(scored) -> None:
         entry = found.ccc[name]
         assert entry["value"] == round(value, 6)
         assert entry["ci95"][0] < entry["value"] < entry["ci95"][1]
-        assert set(entry) == {"value", "ci95"}
+        low, high = entry["ci95_utterances"]
+        assert low < entry["value"] < high
+        assert coarse_limits([low, high], len(rows)) == [low, high]
+    low, high = found.ccc["arousal"]["ci95_utterances"]
+    assert found.ccc["arousal"]["ci95"][0] < low < high < found.ccc["arousal"]["ci95"][1]  # speakers matter here
     # Ten speakers of four, sorted as text, fill three groups of twelve; the last speaker goes to the third.
     assert found.clusters == {"count": 28, "joined": 10, "few": False}
     assert sorted(found.resampling["sizes"]) == [12, 12, 16] + [30] * 25
@@ -60,7 +65,7 @@ def test_coarse_values_hardly_move_the_interval(scored) -> None:
         assert found.ccc[name]["ci95"] == pytest.approx([low, high], abs=0.05 * (high - low))
 
 
-def test_few_clusters_have_the_utterance_interval_beside(make_rows, make_scored) -> None:
+def test_few_clusters_are_flagged(make_rows, make_scored) -> None:
     labels, predictions, speaker = make_scored([30] * 19, [0.3])
     found = score_partition(predictions[0], labels, rows=make_rows(labels, speaker))
     assert found.clusters == {"count": 19, "joined": 0, "few": True}

@@ -96,7 +96,9 @@ def test_out_of_memory_names_the_longest() -> None:
 
     data = inputs(5, seed=0)
     longest = data.utterance[int(np.argmax(data.duration))]
-    with pytest.raises(TrainingError, match=rf"out of memory on a batch of 2 utterances \(longest .* first: {longest}"):
+    with pytest.raises(
+        TrainingError, match=rf"out of memory on a batch of 2 utterances, 2 at once \(longest .* first: {longest}"
+    ):
         predict(Gives(full), data, batch_size=2, device=CPU)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ser_bench.interface import Encoded
+from ser_bench.interface import Encoded, Recipe
 from ser_bench.pooling import valid
 from ser_bench.system import Composed
-from ser_bench.training.batches import Inputs
+from ser_bench.training.batches import Inputs, batches
+from ser_bench.training.fit import _optimiser
+from ser_bench.training.ranks import Ranks
+from ser_bench.training.step import backward, divide
 
 
 class Encoder(nn.Module):
@@ -85,3 +89,48 @@ def inputs(n: int, *, seed: int, name: str = "train", columns: tuple[float, floa
 def accelerator() -> Accelerator:
     """Return the CPU in float32."""
     return Accelerator(cpu=True, mixed_precision="no")
+
+
+class Wide(nn.Module):
+    """The toy system in another type of number, with a parameter that nothing uses."""
+
+    def __init__(self, kind: str, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.kind = getattr(torch, kind)
+        self.inner = composed(dropout=dropout).to(self.kind)
+        self.inner.audio.unused = nn.Parameter(torch.ones(3, dtype=self.kind))
+
+    def forward(self, audio: Any, audio_lengths: Any, text: Any, text_lengths: Any) -> Tensor:
+        encoded = self.inner.audio(audio.to(self.kind), audio_lengths)
+        own = valid(audio_lengths, encoded.hidden.shape[1])[:, :, None]
+        pooled = torch.where(own, encoded.hidden, 0.0).sum(1) / audio_lengths[:, None]
+        found: Tensor = self.inner.head(pooled, None)
+        return found
+
+
+def steps_of(
+    kind: str, *, ranks: Ranks | None = None, micro_batch: int | None = None, steps: int = 50
+) -> dict[str, Tensor]:
+    """Return loss and gradient of the first batch of 16, and losses and weights of steps of the recipe's optimiser."""
+    system, data, ranks = Wide(kind).train(), inputs(64, seed=1), ranks or Ranks()
+    recipe = Recipe(learning_rate=1e-2, weight_decay=1e-2)
+    optimiser = _optimiser(system, recipe)
+    losses, gradient = [], torch.zeros(0)
+    for step in range(steps):
+        index = np.arange(16) + 16 * (step % 4)
+        loss = backward(
+            system,
+            list(batches(data, divide(index, ranks, micro_batch), torch.device("cpu"))),
+            torch.from_numpy(data.labels[index]).to(system.kind),
+            torch.arange(3),
+            seed=(1, 1, step),
+            ranks=ranks,
+            autocast=nullcontext,
+        )
+        if not losses:
+            gradient = torch.cat([p.grad.flatten() for p in system.parameters() if p.grad is not None])
+        losses.append(loss)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    weights = torch.cat([p.detach().flatten() for p in system.parameters()])
+    return {"loss": losses[0], "gradient": gradient, "losses": torch.stack(losses), "weights": weights}

@@ -9,8 +9,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ser_bench.cli import boards, caches, corpora, installed, runs, texts
-from ser_bench.cli.common import Command
+from ser_bench.cli import boards, caches, corpora, installed, runs, speeds, suites, texts
+from ser_bench.cli.common import Command, leads
 from ser_bench.errors import SerBenchError
 from ser_bench.version import VERSION
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         again = [*words, "--resume"] if "resume" in arguments and not arguments.resume else words
-        print(f"\ninterrupted; `{shlex.join(['ser-bench', *again])}` goes on", file=sys.stderr)
+        if leads():
+            print(f"\ninterrupted; `{shlex.join(['ser-bench', *again])}` goes on", file=sys.stderr)
         return 130
 
 
@@ -48,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ser-bench {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (runs, corpora, texts, installed, boards, caches):
+    for part in (runs, suites, speeds, corpora, texts, installed, boards, caches):
         part.add(commands)
     return parser

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     plugins = group(commands, "plugins", "what is installed")
     sub = command(plugins, "list", "list encoders, heads and systems", _plugins_list)
     sub.add_argument("--kind", choices=("audio", "text", "head", "system"), help="list one kind (default: all)")
-    sub.add_argument("--count", action="store_true", help="count parameters, which takes seconds; --json always does")
+    sub.add_argument("--no-count", action="store_true", help="leave out parameters, whose counting takes seconds")
     sub = command(plugins, "check", "check a plugin against the contract", _plugins_check)
     sub.add_argument(
         "plugin", metavar="KIND:NAME", help="a plugin as shown by list; NAME will do where it is the only one"
@@ -45,7 +45,7 @@ def _plugins_list(arguments: argparse.Namespace) -> int:
     from ser_bench.inventory import inventory
     from ser_bench.progress import Reporter
 
-    found, counted = host(), arguments.json or arguments.count
+    found, counted = host(), not arguments.no_count
     with closing(Reporter()) as progress:
         entries = inventory(found, arguments.kind, count=counted, progress=progress if counted else None)
     broken = [*map(str, found.failures), *found.conflicts()]
@@ -78,10 +78,9 @@ def _plugins_check(arguments: argparse.Namespace) -> int:
     from ser_bench.testing import check
 
     offer = host().find(arguments.plugin)
+    name = arguments.plugin.removeprefix(f"{offer.spec.kind}:")  # of a described one, with its whole address
     with closing(Reporter()) as progress:
-        outcomes = check(
-            offer.spec.kind, offer.spec.name, weights=arguments.weights, device=arguments.device, progress=progress
-        )
+        outcomes = check(offer.spec.kind, name, weights=arguments.weights, device=arguments.device, progress=progress)
     failed = [outcome.check for outcome in outcomes if not outcome.ok]
     if arguments.json:
         print_json({"plugin": str(offer), "passed": not failed, "checks": [asdict(outcome) for outcome in outcomes]})

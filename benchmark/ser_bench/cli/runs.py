@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import add_condition, add_corpus, command, print_json
+from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json, recipe_changes
 
 
 def add(commands: Any) -> None:
@@ -28,7 +28,11 @@ def _add_run(commands: Any) -> None:
     # Options that take several values may also be repeated: argparse alone would forget all but the last.
     run.add_argument("--seed", metavar="N", type=int, nargs="+", action="extend", help="seeds to train (default: 1)")
     run.add_argument(
-        "--strategy", default="finetune", choices=("finetune", "frozen"), help="what is trained (default: finetune)"
+        "--strategy",
+        default="finetune",
+        choices=("finetune", "frozen", "finetune-freeze", "none"),
+        help="what is trained: all but the front ends; the head alone; the head alone on the fine-tuned encoder of the "
+        "audio system; nothing (default: finetune)",
     )
     run.add_argument(
         "--weights",
@@ -36,21 +40,33 @@ def _add_run(commands: Any) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="pretrained (default), random, tiny, a folder, or PART=one of these, PART being audio or text",
+        help="pretrained (default), random, tiny, a folder, or PART=one of these, PART being audio or text; for "
+        "finetune-freeze also audio=RUN",
     )
     run.add_argument(
         "--set",
-        metavar="recipe.KEY=VALUE",
+        metavar="[head_]recipe.KEY=VALUE",
         nargs="+",
         action="extend",
         default=[],
         dest="changes",
-        help="change the recipe",
+        help="change the recipe, or that of finetune-freeze's second stage",
     )
     run.add_argument(
         "--out", metavar="DIR", type=Path, help="the run folder (default: runs/<system>-<settings digest>)"
     )
     run.add_argument("--resume", action="store_true", help="go on with an unfinished seed")
+    run.add_argument(
+        "--tracker",
+        metavar="NAME",
+        help="follow the training in tensorboard, wandb, mlflow, trackio, ... too (log.jsonl is always written)",
+    )
+    run.add_argument(
+        "--micro-batch",
+        metavar="N",
+        type=int,
+        help="utterances that go through at once, where memory is short; the gradient stays that of the whole batch",
+    )
     _add_reading(run)
 
 
@@ -101,17 +117,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ser_bench.errors import PluginError, TrainingError
+    from ser_bench.errors import PluginError
     from ser_bench.progress import Reporter
 
     if not (arguments.plugin or arguments.audio or arguments.text):
         raise PluginError("no system was named; give --plugin SYSTEM, or --audio ENC and/or --text ENC.")
-    changes = {}
-    for word in arguments.changes:
-        key, equals, value = word.partition("=")
-        if not equals or not key.startswith("recipe."):
-            raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
-        changes[key.removeprefix("recipe.")] = value
+    changes = recipe_changes(arguments.changes, ("recipe", "head_recipe"))
     from ser_bench.runner import run
 
     with closing(Reporter()) as progress:
@@ -124,13 +135,16 @@ def _run(arguments: argparse.Namespace) -> int:
             seeds=arguments.seed or [1],
             strategy=arguments.strategy,
             weights=arguments.weights,
-            changes=changes,
+            changes=changes["recipe"],
+            head_changes=changes["head_recipe"],
             out=arguments.out,
             resume=arguments.resume,
+            tracker=arguments.tracker,
+            micro_batch=arguments.micro_batch,
             progress=progress,
             **_reading(arguments),
         )
-    return _show_run(folder, arguments)
+    return _show_run(folder, arguments) if leads() else 0
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -147,7 +161,7 @@ def _score(arguments: argparse.Namespace) -> int:
     out = arguments.out or source.with_name("-".join(words))
     with closing(Reporter()) as progress:
         folder = score(source, out=out, condition=arguments.condition, progress=progress, **_reading(arguments))
-    return _show_run(folder, arguments)
+    return _show_run(folder, arguments) if leads() else 0
 
 
 def _reading(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,61 +3,124 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ser_bench import records, tables
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError
+from ser_bench.leaderboard.board import (
+    PREDICTIONS,
+    RECORDS,
+    check_relation,
+    name_of,
+    predictions_file,
+    read_board,
+    require_folder,
+)
+from ser_bench.leaderboard.submission import check_predictions, check_record, check_same_utterances
+
+_COMMON = frozenset(("admin", "computer", "docker", "localhost", "root", "runner", "server", "ubuntu", "user"))
+"""Names of machines and users that name nobody."""
 
 
-def add(run: Path, leaderboard: Path, *, withhold_predictions: bool = False) -> Path:
+def add(
+    run: Path,
+    leaderboard: Path,
+    *,
+    withhold_predictions: bool = False,
+    supersedes: str | None = None,
+    reproduces: str | None = None,
+) -> Path:
     """Copy a run's record, and its predictions, under ``leaderboard``; return the record's new path.
+
+    A run is treated as a stranger's: whatever is in it, nothing is written before all of it was checked.
 
     Args:
         run: a run folder.
         leaderboard: takes ``records/NAME.json`` and ``predictions/NAME-seed-N.parquet``.
         withhold_predictions: publish the record alone; it and its row say so.
+        supersedes: the published record that this one corrects.
+        reproduces: the published record whose run this one made again.
 
     Raises:
-        RecordError: the record is malformed, predictions are missing or do not have the recorded digest, or the run is
-            there already.
+        RecordError: the record is malformed, contradicts itself or its predictions, or holds something private;
+            predictions are missing, malformed or have another digest; something is a link; the other record is not
+            there or of another run; or the run is there already.
         StoreError: a file cannot be written; those written before it are taken away again.
     """
-    record = records.read(run / "record.json")
+    require_folder(run)
+    for folder in (leaderboard, leaderboard / RECORDS, leaderboard / PREDICTIONS):
+        require_folder(folder)
+    source = run / "record.json"
+    record = records.read(source)
     published = {**record, "predictions": "withheld" if withhold_predictions else "published"}
-    name = _name(record)
-    target = leaderboard / "records" / f"{name}.json"
+    if supersedes is not None:
+        published["supersedes"] = supersedes
+    if reproduces is not None:
+        published |= {"reproduces": reproduces, "status": "reproduced"}
+    records.validate(published, where=str(source))
+    check_record(published, where=str(source), names=_own_names())
+    name = name_of(published)
+    target = leaderboard / RECORDS / f"{name}.json"
+    others = read_board(leaderboard).records
     if target.exists():
         raise RecordError(
             f"{target} is there already: {run} was added before. Published records only grow; a run with other "
             "settings, seeds or predictions gets another name."
         )
-    files: dict[Path, bytes] = {}
-    for one in record["runs"]:
-        path = run / f"seed-{one['seed']}" / "predictions.parquet"
-        if tables.digest(tables.read_predictions(path)) != one["predictions_sha256"]:
-            raise RecordError(
-                f"{path} does not have the digest that the record gives. Run again; predictions are never edited."
-            )
-        if not withhold_predictions:
-            files[leaderboard / "predictions" / f"{name}-seed-{one['seed']}.parquet"] = path.read_bytes()
+    check_relation(name, published, others)
     # The record comes last: what is there without one (after a power cut) is overwritten by the next attempt.
+    files = _predictions(run, published, leaderboard, name, others)
     files[target] = records.canonical(published).encode()
     _write_all(files)
     return target
 
 
-def _name(record: records.Json) -> str:
-    predictions = {str(one["seed"]): one["predictions_sha256"] for one in record["runs"]}
-    content = records.digest(
-        {
-            "signature": record["signature"],
-            "clusters": record["corpus"]["clusters_sha256"],
-            "predictions": predictions,
-        },
-        8,
-    )
-    return f"{records.safe_name(record['system']['name'])}-{content}"
+def _predictions(
+    run: Path, record: Mapping[str, Any], leaderboard: Path, name: str, others: Mapping[str, records.Json]
+) -> dict[Path, bytes]:
+    """Check each seed's predictions; return those to be published, by their new path."""
+    files: dict[Path, bytes] = {}
+    known = _of_same_labels(record, leaderboard, others)
+    for one in record["runs"]:
+        folder = run / f"seed-{one['seed']}"
+        require_folder(folder)
+        path = folder / "predictions.parquet"
+        content = tables.read_content(path)
+        columns = tables.parse_predictions(content, where=str(path))
+        check_predictions(record, one, columns, where=str(path))
+        if known is not None:
+            check_same_utterances(record, columns, *known, where=str(path))
+        else:
+            known = (record, columns)  # all seeds predict the same utterances
+        if record["predictions"] == "published":
+            files[predictions_file(leaderboard, name, one["seed"])] = content
+    return files
+
+
+def _of_same_labels(
+    record: Mapping[str, Any], leaderboard: Path, others: Mapping[str, records.Json]
+) -> tuple[Mapping[str, Any], tables.Columns] | None:
+    """Return a published record that was scored on the same utterances, and its predictions, if there is one."""
+    digests = {block["digest"] for block in record["runs"][0]["resampling"].values()}
+    for name, other in others.items():
+        its = {block["digest"] for block in other["runs"][0]["resampling"].values()}
+        if other.get("predictions") == "published" and digests <= its:
+            path = predictions_file(leaderboard, name, other["runs"][0]["seed"])
+            return other, tables.read_predictions(path)
+    return None
+
+
+def _own_names() -> list[str]:
+    """Return what this machine and its user are called, unless that names nobody."""
+    found = {socket.gethostname(), socket.gethostname().partition(".")[0]}
+    with contextlib.suppress(OSError, KeyError):  # no entry for this user
+        found.add(getpass.getuser())
+    return sorted(name for name in found if len(name) > 3 and name.lower() not in _COMMON)
 
 
 def _write_all(files: dict[Path, bytes]) -> None:

@@ -7,7 +7,8 @@
 from ser_bench.scoring.ccc import METRIC, concordance
 from ser_bench.scoring.compare import Block, Difference, compare, holm, rank
 from ser_bench.scoring.partition import PartitionScore, match, score_partition
-from ser_bench.scoring.resampling import cluster_ids, interval, leave_one_out, utterance_interval
+from ser_bench.scoring.resampling import cluster_ids, interval, leave_one_out
+from ser_bench.scoring.utterances import resample, utterance_interval
 
 __all__ = [
     "METRIC",
@@ -22,6 +23,7 @@ __all__ = [
     "leave_one_out",
     "match",
     "rank",
+    "resample",
     "score_partition",
     "utterance_interval",
 ]

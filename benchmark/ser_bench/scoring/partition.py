@@ -17,6 +17,7 @@ from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring import resampling as res
 from ser_bench.scoring.ccc import METRIC, check_columns
 from ser_bench.scoring.slices import calibration, slices
+from ser_bench.scoring.utterances import coarse_limits, utterance_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -33,7 +34,8 @@ class PartitionScore:
     """The scores of one seed on one partition, in blocks that go into the record as they are (JSON types)."""
 
     ccc: dict[str, Any]
-    """By attribute and ``mean``: ``{"value", "ci95"}``, and with few clusters ``ci95_utterances``; or None."""
+    """By attribute and ``mean``: ``{"value", "ci95", "ci95_utterances"}`` (the interval over clusters, and a coarse one
+    as if utterances were independent); or None."""
     clusters: dict[str, Any]
     """``count`` after joining, ``joined`` (how many small clusters went into joined ones), ``few`` (under 20)."""
     slices: dict[str, Any]
@@ -110,9 +112,10 @@ def score_partition(
     clusters = [joined[name] for name in named]
     loo = res.leave_one_out(p, t, clusters)
     few = len(loo.names) < res.FEW
+    by_name = np.argsort(np.array(rows.utterance, dtype=str))  # the same draws in whatever order the rows come
     columns = {name: (p[:, i], t[:, i]) for i, name in enumerate(trained)}
     return PartitionScore(
-        ccc=_ccc_block(trained, loo, res.utterance_interval(p, t) if few else None),
+        ccc=_ccc_block(trained, loo, utterance_interval(p[by_name], t[by_name])),
         clusters={"count": len(loo.names), "joined": sum(name != group for name, group in joined.items()), "few": few},
         slices=slices(columns, rows, wer=wer),
         calibration=calibration(columns),
@@ -148,7 +151,7 @@ def _columns(
 
 
 def _ccc_block(
-    trained: Sequence[str], loo: res.LeaveOneOut, utterances: list[tuple[float, float] | None] | None
+    trained: Sequence[str], loo: res.LeaveOneOut, utterances: list[tuple[float, float] | None]
 ) -> dict[str, Any]:
     block: dict[str, Any] = dict.fromkeys((*ATTRIBUTES, "mean"))
     value, left_out = _published(loo)
@@ -158,9 +161,8 @@ def _ccc_block(
             "ci95": _pair(
                 res.interval(float(value[i]), left_out[:, i], loo.sizes, step=res.grain(float(value[i]), loo.sizes))
             ),
+            "ci95_utterances": coarse_limits(utterances[i], int(loo.sizes.sum())),
         }
-        if utterances is not None:
-            block[name]["ci95_utterances"] = _pair(utterances[i])
     return block
 
 

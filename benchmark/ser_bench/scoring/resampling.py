@@ -181,7 +181,7 @@ def jackknife(
     left_out: NDArray[np.float64],
     sizes: NDArray[np.int64],
     *,
-    step: float = 0.0,
+    step: float | NDArray[np.float64] = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the delete-one-cluster jackknife's variance and its degrees of freedom.
 
@@ -225,33 +225,6 @@ def t_quantile(freedom: NDArray[np.float64], level: float) -> NDArray[np.float64
     # Freedom close to 0 (one cluster holds nearly everything) has a quantile beyond any number; half is wide enough.
     result: NDArray[np.float64] = stdtrit(np.maximum(freedom, 0.5), (1 + level) / 2)
     return result
-
-
-def utterance_interval(
-    prediction: NDArray[np.float64], target: NDArray[np.float64], *, level: float = 0.95
-) -> list[tuple[float, float] | None]:
-    """Return the interval of each column's CCC, and last of their mean, as if utterances were independent.
-
-    Too narrow wherever utterances of a speaker resemble each other, which they do; shown beside the cluster interval
-    where clusters are few. The same jackknife-t with each utterance its own cluster, which agrees with 10,000
-    bootstrap resamples of utterances and needs no random numbers.
-
-    Args:
-        prediction: [n, k].
-        target: [n, k], the same unit.
-        level: coverage.
-
-    Returns:
-        k + 1 pairs (low, high); None where leaving out one utterance leaves no CCC.
-    """
-    rows = moments(prediction, target)
-    whole = rows.sum(axis=0)
-    value, left_out = (with_mean(concordance_of_sums(s, whole=whole)) for s in (whole, whole - rows))
-    ones = np.ones(len(rows), dtype=np.int64)
-    return [
-        None if np.isnan(out).any() else interval(float(v), out, ones, level=level)
-        for v, out in zip(value, left_out.T, strict=True)
-    ]
 
 
 def with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -115,16 +115,27 @@ def _score(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> floa
     )
 
 
-def _bins(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> list[dict[str, float]] | None:
+def predicted_bins(prediction: NDArray[np.float64]) -> list[tuple[float, int]] | None:
+    """Return what calibration's bins say of the predictions alone: (mean prediction, count) of each, or None."""
+    parts = _parts(prediction)
+    return None if parts is None else [(float(prediction[part].mean()), len(part)) for part in parts]
+
+
+def _parts(prediction: NDArray[np.float64]) -> list[NDArray[np.int64]] | None:
+    """Return the places of each bin's utterances, ordered by prediction; None for too few."""
     count = min(MOST_BINS, len(prediction) // LEAST_IN_BIN)
-    if count == 0:
+    return None if count == 0 else list(np.array_split(np.argsort(prediction, kind="stable"), count))
+
+
+def _bins(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> list[dict[str, float]] | None:
+    parts = _parts(prediction)
+    if parts is None:
         return None
-    order = np.argsort(prediction, kind="stable")
     return [
         {
             "prediction": round(float(prediction[part].mean()), _COARSE_DECIMALS),
             "label": round(float(coarsen(target[part].mean(), len(part))), _COARSE_DECIMALS),
             "count": len(part),
         }
-        for part in np.array_split(order, count)
+        for part in parts
     ]

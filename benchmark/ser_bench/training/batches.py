@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ser_bench.ahead import in_order
 from ser_bench.errors import TrainingError
-from ser_bench.frames import Frames
+from ser_bench.frames import Computed, Frames, whole
+
+READERS = 2  # threads: one copies while another waits for the disk
+AHEAD = 4  # batches read before they are asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +42,22 @@ class Batch:
     index: NDArray[np.int64]
     """[b] positions in the partition."""
     audio: Tensor | None
-    """[b, t, c] float32."""
+    """[b, t, c] as it is stored; float32 once it is ``to`` a device."""
     audio_lengths: Tensor | None
     """[b] int64."""
     text: Tensor | None
-    """[b, t] int64, or [b, t, d] float32 where the text encoder is frozen."""
+    """[b, t] token ids, or [b, t, d] states where the text encoder is frozen; int64 or float32 once ``to`` a device."""
     text_lengths: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
+        """Return the batch on a device, in float32 and int64 (wider types stay)."""
 
         def moved(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+            if tensor is None:
+                return None
+            there = tensor.to(device, non_blocking=True)  # as it is stored: half the bytes of float32
+            wide = torch.float32 if there.is_floating_point() else torch.int64
+            return there.to(torch.promote_types(there.dtype, wide))
 
         return Batch(
             self.index, moved(self.audio), moved(self.audio_lengths), moved(self.text), moved(self.text_lengths)
@@ -94,30 +103,43 @@ def length_order(duration: NDArray[np.float64], batch_size: int) -> list[NDArray
     return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
 
-def load(inputs: Inputs, index: NDArray[np.int64]) -> Batch:
-    """Read and pad the utterances at ``index``."""
-    audio, audio_lengths = _padded(inputs.audio, index)
-    text, text_lengths = _padded(inputs.text, index)
+def load(inputs: Inputs, index: NDArray[np.int64], *, pinned: bool = False) -> Batch:
+    """Read and pad the utterances at ``index``; into pinned memory, which a GPU copies from while it computes."""
+    audio, audio_lengths = _padded(inputs.audio, index, pinned)
+    text, text_lengths = _padded(inputs.text, index, pinned)
     return Batch(index, audio, audio_lengths, text, text_lengths)
 
 
 def batches(inputs: Inputs, order: Sequence[NDArray[np.int64]], device: torch.device) -> Iterator[Batch]:
-    """Yield the batches of an order on the device."""
-    for index in order:
-        yield load(inputs, index).to(device)
+    """Yield the batches of an order on the device; what is stored is read ahead, by threads.
+
+    Reading and copying let other threads of Python run. Frames that are computed on the fly are not read ahead: a
+    stranger's front end need not be safe to call from several threads.
+
+    Raises:
+        StoreError: what is stored cannot be read.
+    """
+    pinned = device.type == "cuda"
+    if any(isinstance(whole(f), Computed) for f in (inputs.audio, inputs.text)):
+        for index in order:
+            yield load(inputs, index, pinned=pinned).to(device)
+        return
+    for batch in in_order(partial(load, inputs, pinned=pinned), order, threads=READERS, ahead=AHEAD):
+        yield batch.to(device)
 
 
 def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, 0]).permutation(n)
 
 
-def _padded(frames: Frames | None, index: NDArray[np.int64]) -> tuple[Tensor | None, Tensor | None]:
+def _padded(frames: Frames | None, index: NDArray[np.int64], pinned: bool) -> tuple[Tensor | None, Tensor | None]:
     if frames is None:
         return None, None
     arrays = [frames[int(number)] for number in index]
-    lengths = torch.tensor([len(array) for array in arrays], dtype=torch.int64)
-    kind = torch.int64 if np.issubdtype(arrays[0].dtype, np.integer) else torch.float32
-    padded = torch.zeros((len(arrays), int(lengths.max()), *arrays[0].shape[1:]), dtype=kind)
+    lengths = torch.tensor([len(array) for array in arrays], dtype=torch.int64, pin_memory=pinned)
+    kept = torch.from_numpy(arrays[0]).dtype
+    shape = (len(arrays), max(map(len, arrays)), *arrays[0].shape[1:])
+    padded = torch.zeros(shape, dtype=kept, pin_memory=pinned)
     for row, array in enumerate(arrays):
         padded[row, : len(array)] = torch.from_numpy(array)
     return padded, lengths

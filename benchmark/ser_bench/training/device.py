@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -10,13 +11,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 
-def accelerator_for(device: torch.device | None) -> Accelerator:
-    """Return accelerate's view of a device (None: a GPU if there is one): bfloat16 on a GPU, float32 on the CPU."""
-    if device is not None and device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)
+def accelerator_for(device: torch.device | None, wanted: str = "auto") -> Accelerator:
+    """Return accelerate's view of a device and, under a launcher, of the processes.
+
+    Args:
+        device: None: a GPU if there is one. Under a launcher that starts several processes each takes its own GPU,
+            whatever number is given.
+        wanted: the recipe's precision; ``auto`` is bfloat16 on a GPU and float32 on the CPU.
+    """
     on_cpu = (device is not None and device.type == "cpu") or not torch.cuda.is_available()
+    if device is not None and device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        torch.cuda.set_device(device.index or 0)
     AcceleratorState._reset_state(reset_partial_state=True)  # a second run in one process may choose another device
-    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
+    half = wanted == "bfloat16" or (wanted == "auto" and not on_cpu)
+    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if half else "no")
 
 
 def precision(accelerator: Accelerator) -> str:

@@ -1,19 +1,18 @@
 """Train a system: one loop, read from top to bottom.
 
-What is random in it: the order (a function of seed and epoch, ``batches.epoch_order``) and dropout (torch's
-generators, kept in every checkpoint). So a killed run that is continued gives what an undisturbed one gives.
+What is random in it: the order (a function of seed and epoch, ``batches.epoch_order``) and dropout (a function of seed,
+epoch, step, process and part, ``step.seed_dropout``). So a killed run that is continued gives what an undisturbed one
+gives.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,36 +26,18 @@ from ser_bench.interface import ATTRIBUTES, Recipe
 from ser_bench.scoring.ccc import concordance
 from ser_bench.system import head_of
 from ser_bench.training.batches import Inputs, batches, epoch_order
-from ser_bench.training.loss import ccc_loss
-from ser_bench.training.predict import forward, naming_memory, predict
+from ser_bench.training.checkpoint import Checkpoints, take_over, under
+from ser_bench.training.checkpoint import Position as Position
+from ser_bench.training.predict import naming_memory, predict
+from ser_bench.training.ranks import Ranks
+from ser_bench.training.step import backward, divide
+from ser_bench.training.stop import Stop
 
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 50  # steps between looks at the loss: often enough to stop early, seldom enough not to stall a GPU
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, steps done in this epoch, and steps in it."""
-
-
-@dataclass
-class Position:
-    """Where a training is; all of it is in every checkpoint."""
-
-    epoch: int = 0
-    """The epoch that is being trained, counted from 1; 0 before the first."""
-    step: int = 0
-    """Steps done in it."""
-    best_epoch: int = -1
-    best_ccc: float = -2.0
-    """Development mean CCC of the best epoch (epoch 0 is the start, before any step)."""
-    finished: bool = False
-    losses: list[float] = field(default_factory=list)
-    """Of the epoch's steps so far."""
-    trained_seconds: float = 0.0
-    """Wall seconds spent in steps."""
-    trained_audio_seconds: float = 0.0
-    log_bytes: int = 0
-    threads: int = 0
-    """CPU threads; another number gives other rounding."""
 
 
 def fit(
@@ -69,103 +50,194 @@ def fit(
     folder: Path,
     accelerator: Accelerator,
     resume: bool = False,
+    micro_batch: int | None = None,
     checkpoint_minutes: float = 10.0,
     progress: Progress | None = None,
 ) -> Position:
     """Train until development stops getting better; leave the best epoch's weights in ``system``.
 
+    Several processes (``accelerate launch``) share each batch: all of them call this alike, and the main one writes.
+
     Args:
         system: a built system; every parameter that requires a gradient is trained. Without one, nothing is.
         train, development: what is read.
         recipe: batch size, rates, patience, attributes.
-        seed: of the order; the caller has seeded torch before building.
+        seed: of the order and of dropout; the caller has seeded torch before building.
         folder: takes ``log.jsonl`` and ``checkpoints/``.
-        accelerator: device and precision.
+        accelerator: device, precision, processes.
         resume: go on from the last checkpoint, if there is one.
+        micro_batch: utterances that go through the system at once; the gradient stays that of the whole batch.
         checkpoint_minutes: a checkpoint is written at the end of every epoch, and within one after this much time.
         progress: told after each step.
 
     Raises:
-        TrainingError: too few utterances, a loss that is not finite (names the batch), or out of memory.
+        TrainingError: too few utterances, a loss that is not finite (names the batch), out of memory, or a checkpoint
+            that cannot be written.
+        KeyboardInterrupt: it was interrupted, and has written a checkpoint to go on from.
     """
-    if accelerator.num_processes > 1:
-        raise TrainingError(
-            f"training was started with {accelerator.num_processes} processes; this version trains in one, so that the "
-            "loss is the CCC of the whole batch. Start it without a launcher."
-        )
+    ranks, files = Ranks(accelerator), Checkpoints(folder)
+    check_division(recipe, ranks.count, micro_batch)
     columns = [ATTRIBUTES.index(attribute) for attribute in recipe.attributes]
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    last = checkpoints / "last.safetensors"
-    at = Position(threads=torch.get_num_threads())
+    at = Position(threads=torch.get_num_threads(), processes=ranks.count)
     system.to(accelerator.device)
+    if ranks.main:
+        files.folder.mkdir(parents=True, exist_ok=True)
     if not any(p.requires_grad for p in system.parameters()):
         at.finished, at.best_epoch = True, 0
-        _truncate(folder / "log.jsonl", 0)
-        at.best_ccc = _development(system, development, columns, recipe, accelerator)
-        _log(folder, at, {"epoch": 0, "development": at.best_ccc, "note": "nothing to train"})
+        at.best_ccc = _development(system, development, columns, recipe, accelerator, ranks)
+        if ranks.main:
+            files.truncate_log(0)
+            files.append(at, {"epoch": 0, "development": at.best_ccc, "note": "nothing to train"})
         return at
-    kept = saved.read(last) if resume and last.exists() else None
+    kept = ranks.from_main(files.load() if resume and ranks.main else None)
     if kept is not None:  # before the optimiser is made: an extra state may make parameters anew
-        saved.restore(system, _under(kept[0], "model"), kept[1]["extra"], where=last)
+        saved.restore(system, under(kept[0], "model"), kept[1]["extra"], where=files.last)
     optimiser = _optimiser(system, recipe)
-    model, stepper = accelerator.prepare(system, optimiser)
     if kept is not None:
-        at = _resumed(*kept, optimiser, accelerator.device)
-        if at.threads != torch.get_num_threads():
-            log.warning("resuming with %d threads after %d: rounding may differ", torch.get_num_threads(), at.threads)
-    _truncate(folder / "log.jsonl", at.log_bytes)
+        at = _resumed(take_over(kept, optimiser), at)
+    ranks.as_main(saved.state(system)[0].values())
+    if ranks.main:
+        files.truncate_log(at.log_bytes)
 
-    saved_at = time.monotonic()
-    labels = torch.from_numpy(train.labels[:, columns]).to(accelerator.device)
-    while not at.finished and at.epoch <= recipe.epochs:
-        if at.epoch > 0:  # epoch 0 scores the start
-            order = epoch_order(train.duration, recipe.batch_size, recipe.bucket_batches, seed=seed, epoch=at.epoch - 1)
-            model.train()
-            recent: list[Tensor] = []
-            began = time.monotonic()
-            for batch in batches(train, order[at.step :], accelerator.device):
-                with naming_memory(train, batch.index):
-                    with accelerator.autocast():
-                        predicted = forward(model, batch)
-                    loss = ccc_loss(predicted[:, columns], labels[torch.from_numpy(batch.index).to(labels.device)])
-                    accelerator.backward(loss)
-                    stepper.step()
-                    stepper.zero_grad(set_to_none=True)
-                recent.append(loss.detach())
-                at.step += 1
-                at.trained_audio_seconds += float(train.duration[batch.index].sum())
-                late = time.monotonic() - saved_at > checkpoint_minutes * 60
-                if len(recent) == CHECK_EVERY or late or at.step == len(order):
-                    at.losses += _finite(recent, order[: at.step], train)
-                    at.trained_seconds += time.monotonic() - began
-                    recent, began = [], time.monotonic()
-                    if late and at.step < len(order):
-                        _save(checkpoints, system, optimiser, at)
-                        saved_at = began = time.monotonic()
-                if progress is not None:
-                    progress(f"epoch {at.epoch} (best development CCC {at.best_ccc:.3f})", at.step, len(order))
-        ccc = _development(system, development, columns, recipe, accelerator)
-        _log(
-            folder,
-            at,
-            {"epoch": at.epoch, "loss": float(np.mean(at.losses)) if at.losses else None, "development": ccc},
+    with Stop(launched=ranks.count > 1) as stop:
+        steps = _Steps(
+            system=system,
+            optimiser=optimiser,
+            train=train,
+            columns=columns,
+            accelerator=accelerator,
+            ranks=ranks,
+            files=files,
+            stop=stop,
+            checkpoint_seconds=checkpoint_minutes * 60,
+            progress=progress,
         )
-        if ccc > at.best_ccc:
-            at.best_epoch, at.best_ccc = at.epoch, ccc
-            tensors, extra = saved.state(system, trained_only=True)
-            saved.write(checkpoints / f"best-{at.epoch}.safetensors", tensors, {"extra": extra})
-        at.finished = at.epoch >= recipe.epochs or at.epoch - at.best_epoch >= recipe.patience
-        at.epoch, at.step, at.losses = at.epoch + 1, 0, []
-        _save(checkpoints, system, optimiser, at)
-        saved_at = time.monotonic()
-        for stale in checkpoints.glob("best-*.safetensors"):
-            if stale.name != f"best-{at.best_epoch}.safetensors":
-                stale.unlink()
-    best = checkpoints / f"best-{at.best_epoch}.safetensors"
-    tensors, about = saved.read(best)
-    saved.restore(system, tensors, about["extra"], where=best)
-    accelerator.free_memory()  # it would keep this system beside the next seed's
+        while not at.finished and at.epoch <= recipe.epochs:
+            if at.epoch > 0:  # epoch 0 scores the start
+                steps.take(at, recipe, seed=seed, micro_batch=micro_batch)
+            ranks.as_main(system.buffers())  # running statistics are of a process's own share
+            try:
+                with stop.at_once():
+                    ccc = _development(system, development, columns, recipe, accelerator, ranks)
+            except KeyboardInterrupt:
+                files.save(system, optimiser, at)
+                raise
+            loss = float(np.mean(at.losses)) if at.losses else None
+            if ranks.main:
+                line = {"epoch": at.epoch, "loss": loss, "development": ccc}
+                files.append(at, line)
+                accelerator.log({k: v for k, v in line.items() if v is not None}, step=at.epoch)  # to trackers, if any
+            if ccc > at.best_ccc:
+                at.best_epoch, at.best_ccc = at.epoch, ccc
+                if ranks.main:
+                    files.save_best(system, at)
+            at.finished = at.epoch >= recipe.epochs or at.epoch - at.best_epoch >= recipe.patience
+            at.epoch, at.step, at.losses = at.epoch + 1, 0, []
+            if ranks.main:
+                files.save(system, optimiser, at)
+                files.forget_stale(at)
+            steps.saved_at = time.monotonic()
+            if ranks.agreed([stop.asked])[0]:
+                raise KeyboardInterrupt
+    if ranks.main:
+        files.restore_best(system, at)
+    ranks.as_main(saved.state(system)[0].values())
+    return at
+
+
+@dataclass(kw_only=True)
+class _Steps:
+    """What the steps of every epoch are taken with."""
+
+    system: nn.Module
+    optimiser: torch.optim.Optimizer
+    train: Inputs
+    columns: list[int]
+    accelerator: Accelerator
+    ranks: Ranks
+    files: Checkpoints
+    stop: Stop
+    checkpoint_seconds: float
+    progress: Progress | None
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def take(self, at: Position, recipe: Recipe, *, seed: int, micro_batch: int | None) -> None:
+        """Take the rest of an epoch's steps; on a GPU, nothing in one waits for the GPU.
+
+        Raises:
+            TrainingError: as ``fit``.
+            KeyboardInterrupt: as ``fit``.
+        """
+        train, ranks, device = self.train, self.ranks, self.accelerator.device
+        order = epoch_order(train.duration, recipe.batch_size, recipe.bucket_batches, seed=seed, epoch=at.epoch - 1)
+        divided = [divide(index, ranks, micro_batch) for index in order]
+        loaded = batches(train, [part for parts in divided[at.step :] for part in parts], device)
+        # Copied once: an index or label that a step brought from the host would make it wait.
+        labels = torch.from_numpy(train.labels[np.stack(order)][:, :, self.columns]).to(device)  # [steps, b, k]
+        columns = torch.tensor(self.columns, device=device)
+        self.system.train()
+        recent: list[Tensor] = []
+        began = time.monotonic()
+        for index, parts in zip(order[at.step :], divided[at.step :], strict=True):
+            with naming_memory(train, index, micro_batch):
+                loss = backward(
+                    self.system,
+                    list(islice(loaded, len(parts))),
+                    labels[at.step],
+                    columns,
+                    seed=(seed, at.epoch, at.step),
+                    ranks=ranks,
+                    autocast=self.accelerator.autocast,
+                )
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
+            recent.append(loss)
+            at.step += 1
+            at.trained_audio_seconds += float(train.duration[index].sum())
+            stopping = ranks.agreed([self.stop.asked])[0]
+            late = at.step < len(order) and time.monotonic() - self.saved_at > self.checkpoint_seconds
+            if len(recent) == CHECK_EVERY or stopping or late or at.step == len(order):
+                at.losses += _finite(recent, order[: at.step], train)
+                at.trained_seconds += time.monotonic() - began
+                recent = []
+                if (stopping or late) and ranks.main:
+                    self.files.save(self.system, self.optimiser, at)
+                    self.saved_at = time.monotonic()
+                began = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
+            if self.progress is not None:
+                self.progress(f"epoch {at.epoch} (best development CCC {at.best_ccc:.3f})", at.step, len(order))
+
+
+def check_division(recipe: Recipe, processes: int, micro_batch: int | None) -> None:
+    """Refuse a batch that cannot be divided so.
+
+    Raises:
+        TrainingError: more processes than utterances in a batch, or parts without any.
+    """
+    if micro_batch is not None and micro_batch < 1:
+        raise TrainingError(
+            f"--micro-batch {micro_batch} was given; expected utterances that go through at once, 1 up."
+        )
+    if processes > recipe.batch_size:
+        raise TrainingError(
+            f"{processes} processes cannot share a batch of {recipe.batch_size}, which is the recipe's. Start at most "
+            f"{recipe.batch_size}, or use --set recipe.batch_size={processes} (another recipe)."
+        )
+
+
+def _resumed(at: Position, here: Position) -> Position:
+    """Return the position of a checkpoint as this run goes on from it; what may differ is said."""
+    if at.threads != here.threads:
+        log.warning("resuming with %d threads after %d: rounding may differ", here.threads, at.threads)
+    if at.processes != here.processes:
+        log.warning(
+            "processes: %d, after %d before: dropout draws other masks, and rounding may differ",
+            here.processes,
+            at.processes,
+        )
+    at.threads, at.processes = here.threads, here.processes
     return at
 
 
@@ -179,15 +251,24 @@ def _optimiser(system: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in trained if id(p) in in_head], "lr": recipe.head_learning_rate or recipe.learning_rate},
     ]
     kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[recipe.optimiser]([g for g in groups if g["params"]], weight_decay=recipe.weight_decay)
+    return kinds[recipe.optimiser](
+        [g for g in groups if g["params"]],
+        weight_decay=recipe.weight_decay,
+        fused=True,  # one pass over the weights instead of one for each operation
+    )
 
 
 def _development(
-    system: nn.Module, development: Inputs, columns: list[int], recipe: Recipe, accelerator: Accelerator
+    system: nn.Module,
+    development: Inputs,
+    columns: list[int],
+    recipe: Recipe,
+    accelerator: Accelerator,
+    ranks: Ranks,
 ) -> float:
-    """Return the mean CCC over the recipe's attributes on development."""
+    """Return the mean CCC over the recipe's attributes on development; the same number on every process."""
     with accelerator.autocast():
-        predicted = predict(system, development, batch_size=recipe.batch_size, device=accelerator.device)
+        predicted = predict(system, development, batch_size=recipe.batch_size, device=accelerator.device, ranks=ranks)
     return float(np.mean([concordance(predicted[:, c], development.labels[:, c].astype(np.float64)) for c in columns]))
 
 
@@ -202,46 +283,3 @@ def _finite(losses: list[Tensor], done: list[NDArray[np.int64]], train: Inputs) 
                 "Lower it with --set recipe.learning_rate=RATE, or look for the fault in the plugin's forward."
             )
     return values
-
-
-def _save(checkpoints: Path, system: nn.Module, optimiser: torch.optim.Optimizer, at: Position) -> None:
-    """Write one file that holds all a continuation needs."""
-    model, extra = saved.state(system, trained_only=True)
-    moments, settings = saved.optimiser_state(optimiser)
-    tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimiser.{k}": v for k, v in moments.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors |= {f"random.cuda.{n}": s for n, s in enumerate(torch.cuda.get_rng_state_all())}
-    about = {"at": asdict(at), "extra": extra, "optimiser": settings}
-    saved.write(checkpoints / "last.safetensors", tensors, about)
-
-
-def _resumed(
-    tensors: dict[str, Tensor], about: dict[str, Any], optimiser: torch.optim.Optimizer, device: torch.device
-) -> Position:
-    """Take over all of a checkpoint but the weights."""
-    saved.restore_optimiser(optimiser, _under(tensors, "optimiser"), about["optimiser"])
-    random = _under(tensors, "random")
-    torch.set_rng_state(random["cpu"])
-    if device.type == "cuda":
-        states = [random[f"cuda.{n}"] for n in range(torch.cuda.device_count()) if f"cuda.{n}" in random]
-        torch.cuda.set_rng_state_all(states)
-    return Position(**about["at"])
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-
-
-def _log(folder: Path, at: Position, line: dict[str, Any]) -> None:
-    """Append a line to log.jsonl and remember its length, so that a resumed run overwrites what it repeats."""
-    with (folder / "log.jsonl").open("ab") as file:
-        file.write((json.dumps({**line, "seconds": round(at.trained_seconds, 3)}, sort_keys=True) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
-        at.log_bytes = file.tell()
-
-
-def _truncate(path: Path, size: int) -> None:
-    if path.exists():
-        os.truncate(path, size)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ser_bench.cache import cache_root
-from ser_bench.conditions import CLEAN, Condition
+from ser_bench.conditions import CLEAN, Condition, parse
 from ser_bench.corpus.release import Release, with_audio
-from ser_bench.errors import TranscriptError
+from ser_bench.errors import ConditionError, TranscriptError
 from ser_bench.transcripts import store
 from ser_bench.transcripts.wer import PartitionWer, partition_wer, wer_tables, write_utterances
 
@@ -85,3 +86,20 @@ def sources_of(release: Release, *, condition: Condition = CLEAN, corpus: str, c
     root, wanted = cache_root(cache), release.audio_digests
     held = {source.label: store.held(root, source, condition.key) for source in store.sources(root)}
     return sorted(label for label, keys in held.items() if wanted and keys.issuperset(wanted.items()))
+
+
+def heard_by(release: Release, *, cache: Path | None = None) -> Callable[[str, str], Mapping[str, str] | None]:
+    """Return what finds the texts of a source (by its full name) under a condition (by its label).
+
+    It gives text by utterance, and None where the cache has no such source or the condition is not known here.
+    """
+
+    def find(source: str, condition: str) -> Mapping[str, str] | None:
+        try:
+            key = parse(condition, cache=cache).key
+            found = store.texts(cache_root(cache), source, key, release.audio_digests, corpus=str(release.root))
+        except (TranscriptError, ConditionError):
+            return None
+        return {utterance: transcript.text for utterance, transcript in found.items()}
+
+    return find

@@ -1,0 +1,104 @@
+"""The processes that train one system together, and what they tell each other.
+
+Gradients are summed here and not by DistributedDataParallel: it averages, which is another number where processes hold
+unequal shares of a batch, and it cannot know which parameters the other parts of a divided batch will use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as distributed
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+T = TypeVar("T")
+SLICE_BYTES = 64 << 20  # gradients sent together: large enough to fill a link, small beside the model
+
+
+class Ranks:
+    """This process among ``count``; alone, everything here is free."""
+
+    def __init__(self, accelerator: Accelerator | None = None) -> None:
+        """Take the processes of an accelerator; None: this one alone."""
+        self.index = 0 if accelerator is None else int(accelerator.process_index)
+        self.count = 1 if accelerator is None else int(accelerator.num_processes)
+        self.device = torch.device("cpu") if accelerator is None else accelerator.device
+        # What the loop has to know goes over the hosts, so that it never waits for a GPU.
+        self._hosts: Any = None
+        if self.count > 1 and distributed.get_backend() != "gloo":
+            self._hosts = distributed.new_group(backend="gloo")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return self.index == 0
+
+    def own(self, size: int) -> slice:
+        """Return which of ``size`` things are this process's; every ``count``-th, so that lengths are shared out."""
+        return slice(self.index, size, self.count)
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Add up a tensor over the processes, in place."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+
+    def agreed(self, flags: Sequence[bool]) -> list[bool]:
+        """Return which flags any process has set."""
+        if self.count == 1:
+            return list(flags)
+        together = torch.tensor(flags, dtype=torch.uint8)
+        distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=self._hosts)
+        return [bool(flag) for flag in together.tolist()]
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up gradients; a parameter that no process used keeps None, which an optimiser leaves alone."""
+        if self.count == 1:
+            return
+        used = self.agreed([p.grad is not None for p in parameters])
+        gradients = []
+        for parameter, by_any in zip(parameters, used, strict=True):
+            if by_any and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        for together in _slices(gradients):
+            flat = torch.cat([gradient.reshape(-1) for gradient in together])
+            distributed.all_reduce(flat)
+            for gradient, summed in zip(together, torch.split(flat, [g.numel() for g in together]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+
+    def from_main(self, value: T) -> T:
+        """Return the main process's value; it travels pickled, between processes of one run."""
+        if self.count == 1:
+            return value
+        held = [value]
+        distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=self._hosts)
+        return held[0]
+
+    @torch.no_grad()
+    def as_main(self, tensors: Iterable[Tensor]) -> None:
+        """Give tensors the values that they have on the main process."""
+        if self.count > 1:
+            for tensor in tensors:
+                there = tensor.to(self.device).contiguous()
+                distributed.broadcast(there, src=0)
+                tensor.copy_(there)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.agreed([])
+
+
+def _slices(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:
+    """Yield tensors of one type that are sent together."""
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        together = kinds.setdefault(tensor.dtype, [])
+        if sum(t.nbytes for t in together) + tensor.nbytes > SLICE_BYTES and together:
+            yield together
+            together = kinds[tensor.dtype] = []
+        together.append(tensor)
+    yield from (together for together in kinds.values() if together)
