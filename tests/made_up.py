@@ -5,17 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_bench import recipes, records
+from ser_bench import recipes, records, tables
+from ser_bench.cache import atomic_write
 from ser_bench.interface import Recipe, Rows
 from ser_bench.scoring import PartitionScore, score_partition
 
 SIZES = {"development": [12] * 6, "test1": [12] * 8, "test2": [12] * 8}
 """Utterances of each speaker."""
+CEILING = {"utterances": 90, "ratings": 450} | {
+    name: {"one": 0.6, "simulated": 0.7} for name in ("arousal", "valence", "dominance", "mean")
+}
+"""What raters reach, as if made of five ratings of most utterances."""
 CREATED = "2026-01-31T12:00:00Z"
 
 
@@ -113,6 +119,7 @@ def result(
         },
         "size": {"parameters": 131_000, "trainable_parameters": 130_000},
         "transcripts": {"truncated": 0, "empty": 0, "wer": None},
+        "ceiling": dict.fromkeys(scored, CEILING),
         "left_out": [],
         "speed": {
             "device": "cpu, 1 threads",
@@ -129,3 +136,19 @@ def record(*, seeds: Sequence[int] = (1,), noise: float = 0.5, **changes: Any) -
     """Make a record; ``changes`` as in ``settings``."""
     made = settings(**changes)
     return records.assemble(made, [result(seed, noise=noise, made=made) for seed in seeds], created=CREATED)
+
+
+def run_folder(folder: Path, *, seeds: Sequence[int] = (1, 2), noise: float = 0.5, **changes: Any) -> Path:
+    """Write a run folder's record and predictions; ``changes`` as in ``settings``."""
+    made = settings(**changes)
+    attributes = made["recipe"]["attributes"]
+    results = [result(seed, noise=noise, attributes=attributes, made=made) for seed in seeds]
+    for seed, left in zip(seeds, results, strict=True):
+        parts = {name: rows(name, SIZES[name]) for name in left["run"]["scores"]}
+        values = {name: prediction(part.labels, noise, seed) for name, part in parts.items()}
+        path = folder / f"seed-{seed}" / "predictions.parquet"
+        utterances = {name: part.utterance for name, part in parts.items()}
+        left["run"]["predictions_sha256"] = tables.write_predictions(path, utterances, values, attributes)
+    made_record = records.assemble(made, results, created=CREATED)
+    atomic_write(folder / "record.json", records.canonical(made_record))
+    return folder

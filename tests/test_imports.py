@@ -26,6 +26,7 @@ HEAVY_MODULES = {
     "ser_bench.result",
     "ser_bench.runner",
     "ser_bench.saved",
+    "ser_bench.stages",
     "ser_bench.system",
     "ser_bench.task",
     "ser_bench.trained",

@@ -15,7 +15,7 @@ import pytest
 import ser_bench
 from ser_bench import cli
 from ser_bench.host import Host
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render_files
 from ser_bench.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -168,5 +168,9 @@ def test_declared_packages_are_there() -> None:
 
 def test_leaderboard_is_what_its_records_give(tmp_path: Path) -> None:
     folder = REPOSITORY / "leaderboard"
-    _, text = render(folder, tmp_path)
-    assert (folder / "README.md").read_text(encoding="utf-8") == text, "run `ser-bench leaderboard render`"
+    made = render_files(folder, cache=tmp_path)
+    site = {path.relative_to(folder) for path in (folder / "site").rglob("*") if path.is_file()}
+    differing = [name for name, content in made.items() if name not in site or (folder / name).read_bytes() != content]
+    assert differing == [Path("README.md")], "run `ser-bench leaderboard render`"
+    assert (folder / "README.md").read_bytes() == made[Path("README.md")], "run `ser-bench leaderboard render`"
+    assert site == made.keys() - {Path("README.md")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ser_bench.interface import ATTRIBUTES
-from ser_bench.leaderboard.table import read_reported, tracks
+from ser_bench.leaderboard.rows import read_reported, tracks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REPORTED = REPOSITORY / "leaderboard" / "reported.csv"

@@ -20,7 +20,7 @@ from ser_bench.corpus import read_wave
 from ser_bench.errors import CorpusError, PluginError, RecordError, TrainingError, TranscriptError, WeightsError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.add import add
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 from ser_bench.runner import run, score
 from ser_bench.testing import write_release
 
@@ -280,7 +280,7 @@ def test_a_release_without_test_partitions(cache: Path, tmp_path: Path) -> None:
     record = records.read(folder / "record.json")
     assert record["summary"].keys() == {"development"} == predictions(folder).keys()
     add(folder, tmp_path / "board")
-    text = render(tmp_path / "board")[1]
+    text = render(tmp_path / "board").readme
     assert "development mean" in text
     assert "rank" not in text.split("## ")[1]
 
@@ -336,7 +336,7 @@ def test_a_missing_wav_may_be_allowed_and_is_counted(quick: Run, torn: tuple[Pat
     assert gone not in predictions(folder)["test1"]
     assert len(predictions(folder)["test1"]) == 25
     add(folder, tmp_path / "board")
-    assert "1 without audio" in render(tmp_path / "board")[1]
+    assert "1 without audio" in render(tmp_path / "board").readme
 
 
 def test_scored_again_on_the_same_release(
@@ -375,7 +375,7 @@ def test_scored_on_another_release(finished: Callable[[str], Path], cache: Path,
     expected = audmetric.concordance_cc([labels[name][1] for name in found], [row[1] for row in found.values()])
     assert record["runs"][1]["scores"]["test2"]["ccc"]["valence"]["value"] == pytest.approx(expected, abs=1e-6)
     add(out, tmp_path / "board")
-    assert "self-reported, trained on MSP-Podcast 1.10" in render(tmp_path / "board")[1]
+    assert "self-reported, trained on MSP-Podcast 1.10" in render(tmp_path / "board").readme
 
 
 def test_score_does_not_write_over_the_run(finished: Callable[[str], Path], release: Path, cache: Path) -> None:

@@ -37,6 +37,10 @@ class ScoreError(SerBenchError):
     """Predictions or labels for which a score is not defined."""
 
 
+class HubError(SerBenchError):
+    """The Hugging Face hub cannot be reached, or refuses."""
+
+
 class RecordError(SerBenchError):
     """A run folder or record that is missing, malformed, or contradicts what is asked of it."""
 

@@ -1,4 +1,7 @@
-"""Change a recipe by key and value, as ``--set recipe.KEY=VALUE`` does, telling all faults at once."""
+"""Training settings, and how they are changed by key and value, as ``--set recipe.KEY=VALUE`` does.
+
+A plugin has them from ``ser_bench.interface``.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,91 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ser_bench.errors import TrainingError
-from ser_bench.interface import Recipe, Regularisation
 
+ATTRIBUTES = ("arousal", "valence", "dominance")
 _INNER = "regularisation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularisation:
+    """What an encoder does to itself while it is trained, and at no other time."""
+
+    dropout: float = 0.1
+    """Probability, everywhere the encoder has a dropout (paper §3.2: 0.1 throughout)."""
+    layerdrop: float = 0.0
+    """Probability of skipping a transformer layer (off: the paper names dropout and early stopping alone)."""
+    time_mask: float = 0.0
+    """Share of frames that start a masked span of 10, as wav2vec 2.0 does (SpecAugment; off, as above)."""
+    feature_mask: float = 0.0
+    """Share of channels that start a masked span of 10."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Training settings. The defaults are the paper's §3.2 where it speaks; the rest is ours and says so."""
+
+    attributes: tuple[str, ...] = ATTRIBUTES
+    """What is trained, selected on and scored; the other attributes' scores are null."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 1e-5
+    head_learning_rate: float | None = None
+    """Learning rate of the fusion head; None: the same as the encoders' (the paper's)."""
+    weight_decay: float = 0.0
+    batch_size: int = 16
+    """Utterances to an optimiser step, over all processes."""
+    epochs: int = 50
+    """At most; the paper gives none (ours)."""
+    patience: int = 5
+    """Epochs without a better development mean CCC before training stops (the paper stops early, patience is ours)."""
+    head_dropout: float = 0.1
+    regularisation: Regularisation = field(default_factory=Regularisation)
+    bucket_batches: int = 8
+    """Batches whose utterances are sorted by length together (ours; the paper says buckets sorted by length)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What encoders compute in; ``auto`` is bfloat16 on a GPU, float32 on the CPU. Heads and loss stay in float32."""
+    frontend_precision: Literal["float32", "bfloat16"] = "float32"
+    """What audio front ends compute in; another one makes another store (ours: float32 is exact)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that cannot be trained, telling all faults at once."""
+        faults = []
+        unknown = [a for a in self.attributes if a not in ATTRIBUTES]
+        if unknown or not self.attributes or len(set(self.attributes)) != len(self.attributes):
+            faults.append(f"attributes is {list(self.attributes)}, expected different names out of {list(ATTRIBUTES)}")
+        if self.optimiser not in ("adam", "adamw"):
+            faults.append(f"optimiser is {self.optimiser!r}, expected 'adam' or 'adamw'")
+        for name, kinds in (
+            ("precision", ("auto", "float32", "bfloat16")),
+            ("frontend_precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in kinds:
+                faults.append(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, kinds))}")
+        for name, low in (("batch_size", 2), ("epochs", 1), ("patience", 1), ("bucket_batches", 1)):
+            if getattr(self, name) < low:
+                faults.append(f"{name} is {getattr(self, name)}, expected {low} or more")
+        rates = [("learning_rate", self.learning_rate), ("head_learning_rate", self.head_learning_rate)]
+        for name, rate in rates:
+            if rate is not None and not 0 < rate < 1:
+                faults.append(f"{name} is {rate}, expected between 0 and 1")
+        if not 0 <= self.weight_decay < 1:
+            faults.append(f"weight_decay is {self.weight_decay}, expected 0 or more and less than 1")
+        shares = {"head_dropout": self.head_dropout}
+        shares |= {
+            f"regularisation.{f.name}": getattr(self.regularisation, f.name) for f in dataclasses.fields(Regularisation)
+        }
+        faults += [
+            f"{name} is {share}, expected 0 or more and less than 1"
+            for name, share in shares.items()
+            if not 0 <= share < 1
+        ]
+        if faults:
+            raise TrainingError(
+                "the recipe cannot be trained: " + "; ".join(faults) + ". Correct it with --set recipe.KEY=VALUE."
+            )
 
 
 def keys() -> list[str]:

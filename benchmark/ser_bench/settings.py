@@ -48,6 +48,7 @@ def settings_of(
     if first_stage is not None:
         labels["audio"] = first_stage["system"]["parts"][0]["weights"]
         named = {"system": first_stage["system"]["name"], "settings": records.digest(first_stage, 8)}
+        named["frames"] = first_stage["frames"]
         recipe, stages = first_stage["recipe"], {"head_recipe": recipe, "first_stage": named}
     distinct = sorted(set(labels.values()))
     return {

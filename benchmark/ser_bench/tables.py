@@ -26,7 +26,8 @@ MOST_BYTES = 64 * 2**20
 MOST_ROWS = 500_000
 """The largest release has 268,000 utterances."""
 MOST_GROUPS = 100
-MOST_UNFOLDED = 256 * 2**20
+MOST_UNFOLDED = 64 * 2**20
+"""Bytes; ``MOST_ROWS`` of predictions take 25 MB."""
 MOST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 Columns = dict[str, list[Any]]

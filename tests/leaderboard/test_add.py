@@ -15,33 +15,18 @@ from ser_bench.errors import RecordError, StoreError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import add as module
 from ser_bench.leaderboard.add import add
-from ser_bench.leaderboard.table import render
-
-
-def make_run(folder: Path, *, seeds: tuple[int, ...] = (1, 2), **changes: Any) -> Path:
-    """Write a run folder's record and predictions."""
-    made = made_up.settings(**changes)
-    results = [made_up.result(seed) for seed in seeds]
-    for seed, result in zip(seeds, results, strict=True):
-        parts = {name: made_up.rows(name, sizes) for name, sizes in made_up.SIZES.items()}
-        values = {name: made_up.prediction(part.labels, 0.5, seed) for name, part in parts.items()}
-        path = folder / f"seed-{seed}" / "predictions.parquet"
-        utterances = {name: part.utterance for name, part in parts.items()}
-        result["run"]["predictions_sha256"] = tables.write_predictions(path, utterances, values, ATTRIBUTES)
-    record = records.assemble(made, results, created=made_up.CREATED)
-    cache.atomic_write(folder / "record.json", records.canonical(record))
-    return folder
+from ser_bench.leaderboard.render import render
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "run")
+    return made_up.run_folder(tmp_path / "run")
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     """A leaderboard with a row on it."""
-    add(make_run(tmp_path / "first", system__name="first"), tmp_path / "board")
+    add(made_up.run_folder(tmp_path / "first", system__name="first"), tmp_path / "board")
     render(tmp_path / "board")
     return tmp_path / "board"
 
@@ -68,21 +53,23 @@ def test_record_and_predictions_are_copied(run: Path, board: Path) -> None:
         assert after[f"predictions/{stem}-seed-{seed}.parquet"] == original
     own = records.read(run / "record.json")
     assert records.read(target) == own | {"predictions": "published"}
-    assert "| logmel_words" in render(board)[1]
+    assert "| logmel_words" in render(board).readme
 
 
 def test_withheld_predictions_are_not_copied_and_the_row_says_so(run: Path, board: Path) -> None:
     target = add(run, board, withhold_predictions=True)
     assert not list((board / "predictions").glob(f"{target.stem}*"))
     assert records.read(target)["predictions"] == "withheld"
-    rows = [line for line in render(board)[1].splitlines() if line.startswith("| logmel_words")]
+    rows = [line for line in render(board).readme.splitlines() if line.startswith("| logmel_words")]
     assert len(rows) == 1
     assert rows[0].endswith(", not verifiable |")
-    assert "not verifiable" not in next(line for line in render(board)[1].splitlines() if line.startswith("| first"))
+    assert "not verifiable" not in next(
+        line for line in render(board).readme.splitlines() if line.startswith("| first")
+    )
 
 
 def test_a_composed_systems_name_is_safe_in_a_file_name(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", system__name="logmel[1]+words>concat")
+    run = made_up.run_folder(tmp_path / "run", system__name="logmel[1]+words>concat")
     assert add(run, tmp_path / "board").stem.startswith("logmel-1-words-concat-")
 
 
@@ -108,7 +95,7 @@ def test_a_run_is_added_once(run: Path, board: Path) -> None:
 
 def test_other_seeds_of_the_same_number_are_another_run(run: Path, board: Path, tmp_path: Path) -> None:
     """Both have the same signature, which counts seeds."""
-    other = make_run(tmp_path / "other", seeds=(3, 4))
+    other = made_up.run_folder(tmp_path / "other", seeds=(3, 4))
     assert records.read(other / "record.json")["signature"] == records.read(run / "record.json")["signature"]
     assert add(run, board) != add(other, board)
 

@@ -13,7 +13,9 @@ import pytest
 
 from ser_bench import cache, records
 from ser_bench.errors import RecordError
-from ser_bench.leaderboard.table import Row, from_record, ranks, read_reported, render, run_table, table, tracks
+from ser_bench.leaderboard.render import render
+from ser_bench.leaderboard.rows import Row, from_record, ranks, read_reported, tracks
+from ser_bench.leaderboard.table import run_table, table
 
 HEADER = "system,modality,transcripts,release,release_note,parameters_m,partition,arousal,valence,dominance,source\n"
 
@@ -276,9 +278,8 @@ def test_render(tmp_path: Path) -> None:
     put(tmp_path, "a", made_up.record(system__name="a", noise=2.5))
     put(tmp_path, "n", made_up.record(system__name="n", corpus__condition="noise:babble@10dB"))
     reported(tmp_path, *REPORTED)
-    path, text = render(tmp_path)
-    assert path == tmp_path / "README.md"
-    assert path.read_text(encoding="utf-8") == text
+    text = render(tmp_path).readme
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
     assert text.startswith("# Leaderboard\n\nCCC (")
     assert text.endswith("|\n")
     assert re.findall("^## .*", text, flags=re.MULTILINE) == [
@@ -289,12 +290,12 @@ def test_render(tmp_path: Path) -> None:
     first = cells(text.split("## ")[1])
     assert {line["system"] for line in first} == {"a", "b", "paper audio", "paper text"}
     # The same content gives the same bytes, in whatever order the records were written.
-    assert render(tmp_path, tmp_path / "elsewhere")[1] == text
+    assert render(tmp_path, tmp_path / "elsewhere").readme == text
     other = tmp_path / "other"
     for name in ("n", "a", "b"):
         put(other, name, records.read(tmp_path / "records" / f"{name}.json"))
     reported(other, *REPORTED)
-    assert render(other)[1] == text
+    assert render(other).readme == text
 
 
 def test_render_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,3 +189,28 @@ def test_equal_systems_are_called_different_in_about_one_of_twenty() -> None:
         block_a = made_up(0.6 + value, -share * (r - value) / (1 - share), sizes=sizes.tolist())
         alarms += compare(block_a, made_up(0.6, np.zeros(30), sizes=sizes.tolist()))["mean"].p_value < 0.05
     assert 0.02 <= alarms / draws <= 0.08
+
+
+def test_all_pairs_at_once_are_as_each_alone(blocks) -> None:
+    """Ranking tests all pairs together; what it finds is what the comparison of each two says."""
+    from ser_bench.scoring.compare import _all_pairs
+
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(10, 90, 25).tolist()
+
+    def seeds(count: int, level: float, spread: float) -> list[dict]:
+        values = level + spread * rng.normal(size=count)
+        return [made_up(float(v), rng.normal(0, 0.01, 25), sizes=sizes) for v in values]
+
+    systems = [
+        seeds(count, 0.5 + 0.01 * count, spread) for count, spread in [(1, 0), (1, 0.01), (2, 0), (3, 0.02), (5, 0.001)]
+    ]
+    systems += [systems[0], [made_up(0.0, np.zeros(25), sizes=sizes)], [made_up(1.0, np.zeros(25), sizes=sizes)]]
+    first, second, value, p_values = _all_pairs(systems, "mean")
+    assert len(first) == 28
+    for i, j, ahead, p_value in zip(first, second, value, p_values, strict=True):
+        alone = compare(systems[i], systems[j])["mean"]
+        assert (ahead, p_value) == pytest.approx((alone.value, alone.p_value), abs=1e-14)
+    assert p_values[first.tolist().index(0) + 4] == 1  # a system against itself
+    few = [[made_up(0.5 + 0.1 * i, wobble(4, 0.001, i))] for i in range(3)]
+    assert rank(few) == [1, 1, 1]

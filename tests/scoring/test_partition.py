@@ -27,7 +27,9 @@ def test_scores_clusters_and_shape(scored) -> None:
         entry = found.ccc[name]
         assert entry["value"] == round(value, 6)
         assert entry["ci95"][0] < entry["value"] < entry["ci95"][1]
-        assert set(entry) == {"value", "ci95"}
+        low, high = entry["ci95_utterances"]
+        assert entry["ci95"][0] < low < entry["value"] < high < entry["ci95"][1]  # speakers matter in these data
+        assert [round(low, 3), round(high, 3)] == [low, high]
     # Ten speakers of four, sorted as text, fill three groups of twelve; the last speaker goes to the third.
     assert found.clusters == {"count": 28, "joined": 10, "few": False}
     assert sorted(found.resampling["sizes"]) == [12, 12, 16] + [30] * 25
@@ -60,7 +62,7 @@ def test_coarse_values_hardly_move_the_interval(scored) -> None:
         assert found.ccc[name]["ci95"] == pytest.approx([low, high], abs=0.05 * (high - low))
 
 
-def test_few_clusters_have_the_utterance_interval_beside(make_rows, make_scored) -> None:
+def test_few_clusters_are_flagged(make_rows, make_scored) -> None:
     labels, predictions, speaker = make_scored([30] * 19, [0.3])
     found = score_partition(predictions[0], labels, rows=make_rows(labels, speaker))
     assert found.clusters == {"count": 19, "joined": 0, "few": True}

@@ -5,10 +5,9 @@ import re
 import audmetric
 import numpy as np
 import pytest
-from scipy import stats
 
 from ser_bench.errors import ScoreError
-from ser_bench.scoring import cluster_ids, concordance, interval, leave_one_out, utterance_interval
+from ser_bench.scoring import cluster_ids, concordance, interval, leave_one_out
 from ser_bench.scoring.resampling import coarsen, digest, grain, jackknife, join_small
 
 
@@ -118,30 +117,6 @@ def test_freedom_falls_with_unevenness() -> None:
 
 def test_perfect_score_has_a_point_for_an_interval() -> None:
     assert interval(1.0, np.ones(5), np.full(5, 10)) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize(("n", "share"), [(200, 0.3), (1000, 0.15)])
-def test_utterance_interval_agrees_with_a_bootstrap(n: int, share: float) -> None:
-    prediction, target = data(n, seed=n)
-
-    def mean_ccc(index: np.ndarray, axis: int = -1) -> np.ndarray:
-        p, t = prediction[index], target[index]  # [..., n, 3]
-        gap = p.mean(-2) - t.mean(-2)
-        covariance = (p * t).mean(-2) - p.mean(-2) * t.mean(-2)
-        return (2 * covariance / (p.var(-2) + t.var(-2) + gap**2)).mean(-1)
-
-    found = stats.bootstrap(
-        (np.arange(n),), mean_ccc, n_resamples=4000, batch=500, method="BCa", rng=np.random.default_rng(0)
-    )
-    low, high = utterance_interval(prediction, target)[-1]
-    # The limits of 4,000 resamples vary by about 4 % of the standard error; the rest is of the order of 1 / sqrt(n).
-    tolerance = share * found.standard_error
-    assert (low, high) == pytest.approx(tuple(found.confidence_interval), abs=tolerance)
-
-
-def test_utterance_interval_where_one_utterance_is_all_variance() -> None:
-    target = np.array([[1.0], [2.0], [2.0]])
-    assert utterance_interval(target, target) == [None, None]
 
 
 def test_coarsen() -> None:

@@ -155,7 +155,7 @@ def test_a_spec_has_the_options_of_a_run_with_their_defaults() -> None:
     own = inspect.signature(RunSpec).parameters
     theirs = inspect.signature(run).parameters
     assert own.keys() == theirs.keys() - apart
-    for name in own.keys() - {"corpus", "changes"}:
+    for name in own.keys() - {"corpus", "changes", "head_changes"}:
         assert own[name].default == theirs[name].default, name
 
 
@@ -170,6 +170,7 @@ FULL: dict[str, Any] = {
     "strategy": "frozen",
     "weights": ("audio=DIR", "text=tiny"),
     "changes": {"epochs": 3, "attributes": ["arousal", "valence"], "head_learning_rate": None},
+    "head_changes": {"epochs": 4},
     "device": "cpu",
     "frames": "off",
     "frames_dtype": "float32",
@@ -182,13 +183,14 @@ FULL: dict[str, Any] = {
 def test_the_command_line_that_a_spec_becomes_says_the_same() -> None:
     assert {"plugin", "seeds", "out"} == inspect.signature(RunSpec).parameters.keys() - FULL.keys()
     parsed = vars(cli._parser().parse_args(RunSpec(**FULL).words(4, "runs/x", "kept")))
-    for name in FULL.keys() - {"weights", "changes"}:
+    for name in FULL.keys() - {"weights", "changes", "head_changes"}:
         assert parsed[name] == FULL[name]
     assert parsed["weights"] == ["audio=DIR", "text=tiny"]
     assert parsed["changes"] == [
         "recipe.epochs=3",
         "recipe.attributes=arousal,valence",
         "recipe.head_learning_rate=none",
+        "head_recipe.epochs=4",
     ]
     assert (parsed["seed"], parsed["out"], parsed["cache"], parsed["resume"]) == (
         [4],

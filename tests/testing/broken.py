@@ -47,6 +47,7 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
     yield _audio(name="reads_nan", build=_build("ReadsNan"))
     yield _audio(name="forgets_order", build=_build("ForgetsOrder"))
     yield _audio(name="dithers", build=_build("Dithers"))
+    yield _audio(name="drifts", build=_build("Drifts"))
     yield _audio(name="log_of_silence", build=_build("LogOfSilence"))
     yield _audio(name="wants_float32", build=_build("WantsFloat32"))
     yield _audio(name="left_on_the_cpu", build=_build("LeftOnTheCpu"))
@@ -84,4 +85,5 @@ def ser_bench_systems() -> Iterator[SystemSpec | WholeSystemSpec]:
     yield _whole(name="whole", build=_build("WholeSystem"), reads=("audio", "text"))
     yield _whole(name="ignores_text", build=_build("WholeIgnoresText"), reads=("audio", "text"))
     yield _whole(name="peeks_at_text", build=_build("WholePeeks"), reads=("audio",))
+    yield _whole(name="peeks_at_audio", build=_build("WholePeeksAtAudio"), reads=("text",))
     yield _whole(name="no_text_frontend", build=_build("WholeWithoutFrontend"), reads=("audio", "text"))

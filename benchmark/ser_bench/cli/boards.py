@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ser_bench.cli.common import add_corpus, command, group, open_release, print
 def add(commands: Any) -> None:
     """Add the commands."""
     board = group(commands, "leaderboard", "rows from records")
-    sub = command(board, "render", "write the tables and print them", _leaderboard_render)
-    sub.add_argument("--out", metavar="DIR", type=Path, help="where README.md goes (default: the leaderboard's folder)")
+    sub = command(board, "render", "write the tables and the site, and print the tables", _leaderboard_render)
+    sub.add_argument(
+        "--out", metavar="DIR", type=Path, help="where README.md and site/ go (default: the leaderboard's folder)"
+    )
     _add_leaderboard(sub)
     sub = command(board, "add", "check a run and put its record and predictions on the leaderboard", _leaderboard_add)
     sub.add_argument("run", metavar="RUN", type=Path, help="a run folder")
@@ -23,6 +26,18 @@ def add(commands: Any) -> None:
     sub.add_argument("--reproduces", metavar="NAME", help="the published record whose run this one made again")
     _add_leaderboard(sub)
     _add_checks(board)
+    _add_hub(commands)
+
+
+def _add_hub(commands: Any) -> None:
+    card = command(
+        commands, "card", "write a run's model card and dataset card, as the Hugging Face hub reads them", _card
+    )
+    card.add_argument("run", metavar="RUN", type=Path, help="a run folder; the cards go into it")
+    sub = command(commands, "push", "upload a run's model, record and card to the Hugging Face hub", _push)
+    sub.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    sub.add_argument("repo", metavar="REPO", help="OWNER/NAME; made if it is not there")
+    sub.add_argument("--private", action="store_true", help="make a new repository private")
 
 
 def _add_checks(board: Any) -> None:
@@ -65,12 +80,35 @@ def _add_leaderboard(command: argparse.ArgumentParser) -> None:
 
 
 def _leaderboard_render(arguments: argparse.Namespace) -> int:
-    from ser_bench.leaderboard.table import render
+    from ser_bench.leaderboard.render import render
 
-    path, text = render(arguments.leaderboard, arguments.out)
+    done = render(arguments.leaderboard, arguments.out, cache=arguments.cache)
     if arguments.json:
-        return print_json({"written": [str(path)]})
-    print(text)
+        written, removed = ([str(path) for path in paths] for paths in (done.written, done.removed))
+        return print_json({"written": written, "removed": removed, "kept": done.kept})
+    print(done.readme)
+    print(f"wrote {len(done.written):,} files, kept {done.kept:,}; open {done.site}", file=sys.stderr)
+    return 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from ser_bench.leaderboard.card import write_cards
+
+    paths = write_cards(arguments.run)
+    if arguments.json:
+        return print_json({"written": [str(path) for path in paths]})
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from ser_bench.leaderboard.hub import push
+
+    address = push(arguments.run, arguments.repo, private=arguments.private)
+    if arguments.json:
+        return print_json({"address": address})
+    print(f"pushed to {address}")
     return 0
 
 

@@ -88,7 +88,7 @@ def check(
         leaderboard: its folder.
         base: the branch or commit that the change is to land on; None: ``origin/HEAD``, ``main`` or ``master``, the
             first that there is.
-        rendered: gives all files that rendering writes, by their path under the folder; None: ``table.render_files``.
+        rendered: gives all files that rendering writes, by their path under the folder; None: ``render.render_files``.
         progress: told what is looked at.
 
     Raises:
@@ -188,7 +188,7 @@ def _check_file(
     if path in unchanged and same in first:
         report.unchanged += 1
         return
-    columns = tables.read_predictions(path)
+    columns = tables.parse_predictions(tables.read_content(path), where=path.name)
     report.predictions += 1
     check_predictions(record, one, columns, where=path.name)
     if same in first:
@@ -198,7 +198,7 @@ def _check_file(
 
 
 def _check_rendered(leaderboard: Path, report: Report, rendered: Callable[[Path], Mapping[Path, bytes]] | None) -> None:
-    from ser_bench.leaderboard.table import render_files
+    from ser_bench.leaderboard.render import render_files
 
     try:
         files = (rendered or render_files)(leaderboard)

@@ -1,251 +1,175 @@
-"""Tables from records and reported results: seen and unseen side by side, rows of one track together.
-
-Reads JSON and CSV only; never imports torch.
-"""
+"""Tables of a track, seen and unseen side by side: Markdown, LaTeX, CSV, JSON."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import io
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from ser_bench.cache import atomic_write
-from ser_bench.errors import RecordError
-from ser_bench.interface import ATTRIBUTES
-from ser_bench.leaderboard.board import RANKED, read_board
-from ser_bench.scoring.compare import rank
+from ser_bench.leaderboard.board import RANKED
+from ser_bench.leaderboard.rows import COLUMNS, Row, Standing, few_clusters, references, sides, standings
 
-SIDES = (("test1", "seen"), ("test2", "unseen"), ("test3", "test3"))
-COLUMNS = (*ATTRIBUTES, "mean")
-_LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
-_REPORTABLE = ("development", *(partition for partition, _ in SIDES))
-_REPORTED = ("system", "modality", "transcripts", "release", "release_note", "parameters_m", "partition", "source")
+if TYPE_CHECKING:
+    from ser_bench.leaderboard.views import Shown, TrackView
 
-Track = tuple[str, str, str, str]
-"""Corpus as shown, label digest (8 hex, or empty for reported rows), condition, transcript source scored on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table."""
-
-    system: str
-    modality: str
-    parameters: str
-    """Millions."""
-    transcripts: str
-    """The source scored on."""
-    trained_on_text: str
-    """The source trained on."""
-    status: str
-    corpus: str
-    identity: str
-    """How far the claimed release is confirmed; empty for reported rows."""
-    labels: str
-    condition: str
-    marks: tuple[str, ...] = ()
-    """Why it is not ranked: random, tiny or local weights, a partial partition, weights that have seen the corpus."""
-    notes: tuple[str, ...] = ()
-    """What else a reader must know."""
-    cells: Mapping[str, Mapping[str, Any]]
-    """Partition -> attribute or mean -> ``{"mean", "std", "ci95"}``, or None."""
-    blocks: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Partition -> the resampling block of each seed; empty for reported rows."""
-    seeds: int = 0
-    few: tuple[str, ...] = ()
-    """For each side with under 20 clusters: their number, and the mean's interval over utterances."""
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the transcript source is part of the row's track."""
-        return "text" in self.modality
-
-
-def from_record(record: Mapping[str, Any]) -> Row:
-    """Return the row of a record."""
-    system, corpus, texts = record["system"], record["corpus"], record["transcripts"]
-    found = {part["weights"].partition("-")[0] for part in system["parts"]} & {"random", "tiny", "local"}
-    marks = [f"{mark} weights" for mark in sorted(found)]
-    if any(_is_msp_podcast(name) for part in system["parts"] for name in part["trained_on"]):
-        marks.append("pre-trained on MSP-Podcast")
-    partial = sum(partition["missing"] for partition in corpus["partitions"].values())
-    if partial:
-        marks.append(f"{partial:,} without audio")
-    notes = []
-    if "trained" in record:
-        source = record["trained"]["corpus"]
-        notes.append(f"trained on {_corpus_name(source)}")
-        if source["labels_sha256"] != corpus["labels_sha256"]:
-            marks.append("trained on another release")  # whose train may hold utterances of this one's tests
-    if record.get("predictions") == "withheld":
-        notes.append("not verifiable")
-    return Row(
-        system=system["name"],
-        modality="+".join(system["reads"]) or "none",
-        parameters=f"{system['parameters'] / 1e6:.3f}",
-        transcripts=texts["test"],
-        trained_on_text=texts["train"],
-        status=record["status"],
-        corpus=_corpus_name(corpus),
-        identity=corpus["identity"],
-        labels=corpus["labels_sha256"][:8],
-        condition=corpus["condition"],
-        marks=tuple(marks),
-        notes=tuple(notes),
-        cells={name: part["ccc"] for name, part in record["summary"].items()},
-        blocks={name: [run["resampling"][name] for run in record["runs"]] for name in record["summary"]},
-        seeds=len(record["runs"]),
-        few=tuple(_few_clusters(record)),
-    )
-
-
-def _corpus_name(corpus: Mapping[str, Any]) -> str:
-    if corpus["name"] != "msp-podcast":  # a stand-in or demo release has no version of its own to speak of
-        return str(corpus["name"])
-    return f"MSP-Podcast {corpus['release'] or '(unknown release)'}"
-
-
-def _is_msp_podcast(name: str) -> bool:
-    return "msppodcast" in "".join(c for c in name.lower() if c.isalpha())
-
-
-def read_reported(path: Path) -> list[Row]:
-    """Read published results, which stand beside ours without a rank.
-
-    Raises:
-        RecordError: a column is missing, a value is not a CCC, or a partition is unknown or there twice; names the
-            line.
-    """
-    if not path.exists():
-        return []
-    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            absent = {*_REPORTED, *ATTRIBUTES}.difference(reader.fieldnames or ())
-            if absent:
-                raise ValueError(f"it has no column {', no column '.join(sorted(absent))}")
-            for line in reader:
-                if None in line or None in line.values():
-                    raise ValueError("it has more or fewer cells than the first line")
-                key = tuple(line[c].strip() for c in _REPORTED if c != "partition")
-                cells = found.setdefault(key, {})
-                if line["partition"] not in _REPORTABLE or line["partition"] in cells:
-                    raise ValueError(f"partition {line['partition']!r} is unknown or there twice")
-                cells[line["partition"]] = _reported_cells([float(line[a]) for a in ATTRIBUTES])
-        except (ValueError, csv.Error) as error:
-            raise RecordError(
-                f"{path} line {reader.line_num} cannot be read: {error}; expected the columns "
-                f"{', '.join((*_REPORTED, *ATTRIBUTES))}, a partition out of {', '.join(_REPORTABLE)}, and CCCs of "
-                "-1..1. Correct the line."
-            ) from error
-    rows = []
-    for (system, modality, transcripts, release, note, parameters, source), cells in found.items():
-        rows.append(
-            Row(
-                system=system,
-                modality=modality,
-                parameters=parameters,
-                transcripts=transcripts,
-                trained_on_text=transcripts,
-                status=f"reported ({source}{'; ' + note if note else ''})",
-                corpus=f"MSP-Podcast {release}",
-                identity="",
-                labels="",
-                condition="clean",
-                cells=cells,
-                blocks={},
-            )
-        )
-    return rows
-
-
-def _reported_cells(values: Sequence[float]) -> dict[str, Any]:
-    if not all(-1 <= value <= 1 for value in values):  # also false for NaN
-        raise ValueError(f"{values} are not CCCs")
-    named = zip(COLUMNS, (*values, sum(values) / len(values)), strict=True)
-    return {name: {"mean": value, "std": None, "ci95": None} for name, value in named}
-
-
-def tracks(rows: Iterable[Row]) -> dict[Track, list[Row]]:
-    """Sort rows into tracks; what may be ranked together stands together.
-
-    An audio-only row stands in every text track of its corpus, or, where there is none, in one of its own. Reported
-    rows, whose labels nobody has seen, join all labels of their release; where there are none, they stand alone.
-    """
-    rows = list(rows)
-    sources: dict[tuple[str, str, str], set[str]] = {}
-    for row in rows:
-        release = (row.corpus, row.condition)
-        same = {r.labels for r in rows if r.labels and (r.corpus, r.condition) == release}
-        for labels in {row.labels} if row.labels else same or {""}:
-            texts = sources.setdefault((row.corpus, labels, row.condition), set())
-            texts.update({row.transcripts} if row.reads_text else ())
-    return {
-        (corpus, labels, condition, source): [
-            row
-            for row in rows
-            if (row.corpus, row.condition) == (corpus, condition)
-            and row.labels in ("", labels)
-            and (not row.reads_text or row.transcripts == source)
-        ]
-        for (corpus, labels, condition), texts in sorted(sources.items())
-        for source in sorted(texts or {"none"})
-    }
-
-
-def ranks(rows: Sequence[Row], partition: str) -> list[int | None]:
-    """Rank the rows that may be ranked, by the paired test on the mean CCC; None for the others.
-
-    Rows can be paired that were scored on the same utterances in the same clusters by the same metric. Where a track
-    holds several such sets (a corrected speaker list, a new metric), the largest is ranked: one odd record does not
-    take everybody's rank away.
-    """
-    able = [i for i, row in enumerate(rows) if not row.marks and partition in row.blocks]
-    sets = Counter(_paired(rows[i], partition) for i in able)
-    largest = max(sorted(sets), key=lambda paired: sets[paired], default=None)
-    able = [i for i in able if _paired(rows[i], partition) == largest]
-    found: list[int | None] = [None] * len(rows)
-    for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]), strict=True):
-        found[i] = place
-    return found
-
-
-def _paired(row: Row, partition: str) -> tuple[str, str, str]:
-    """Return what two rows must share to be compared in pairs."""
-    block = row.blocks[partition][0]
-    return block["metric"], block["digest"], str(block["sizes"])
+LETTERS = {"arousal": "A", "valence": "V", "dominance": "D", "mean": "mean"}
+"""What the heads of narrow columns say."""
 
 
 def table(rows: Sequence[Row], *, style: str = "github") -> str:
-    """Return the table of one track, best mean on the seen partition first, rows without claim to a rank last."""
-    sides = [(p, word) for p, word in SIDES if any(p in row.cells for row in rows)]
-    if not any(p == "test1" for p, _ in sides):  # the challenge packages, which come without test1
-        sides.insert(0, ("development", "development"))
-    first = sides[0][0]
-    ordered = sorted(rows, key=lambda row: (bool(row.marks), -_mean(row, first), row.system))
-    places = {partition: ranks(ordered, partition) for partition, _ in sides if partition in RANKED}
+    """Return the table of one track in a style of tabulate's, best mean on the seen partition first."""
+    return markdown(standings(rows), references(rows), style=style)
+
+
+def markdown(members: Sequence[Standing], people: Sequence[Row] = (), *, style: str = "github") -> str:
+    """Return the table of one track, ordered and ranked already, with what people reach as its last rows."""
+    shown = sides([one.row for one in members])
     lines = []
-    for number, row in enumerate(ordered):
-        line = {"system": row.system, "modality": row.modality, "transcripts": _texts(row)}
+    for one in [*members, *(Standing(row=row, ranks={}) for row in people)]:
+        row = one.row
+        line = {"system": row.system, "modality": row.modality, "transcripts": texts(row)}
         line["params (M)"] = row.parameters or "-"
-        for partition, word in sides:
+        for partition, word in shown:
             if partition in RANKED:
-                line[f"{word} rank"] = str(places[partition][number] or "-")
-            line |= {f"{word} {_LETTERS[c]}": _shown(row, partition, c) for c in COLUMNS}
+                line[f"{word} rank"] = str(one.ranks.get(partition) or "-")
+            line |= {f"{word} {LETTERS[c]}": _shown(row, partition, c) for c in COLUMNS}
         line["seeds"] = str(row.seeds or "-")
-        line["status"] = ", ".join((row.status, *row.notes, *row.marks))
-        lines.append({head: cell.replace("|", "\\|") for head, cell in line.items()})
+        line["status"] = status(row)
+        lines.append({head: markdown_safe(cell) for head, cell in line.items()})
     return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
 
 
-def run_table(record: Mapping[str, Any]) -> str:
-    """Return the scores of one record, by partition."""
+def latex(view: TrackView) -> str:
+    r"""Return the table of one track for a paper: booktabs, the best value of a column in bold, intervals beside means.
+
+    Needs ``\usepackage{booktabs}``. Rows that are not ranked are in it, below a rule; bold is among all rows that share
+    the labels and the condition, since a reader compares whatever stands in one table.
+    """
+    best = {(p, c): _best(view.standings, p, c) for p, _ in view.sides for c in COLUMNS}
+    lines = []
+    for one in view.standings:
+        row = one.row
+        marks = f"$^{{{', '.join('*' for _ in row.marks[:1])}}}$" if row.marks else ""
+        cells = [_tex(row.system) + marks, _tex(row.modality), _tex(row.parameters or "--")]
+        for partition, _ in view.sides:
+            cells += [_tex_cell(row, partition, column, best[partition, column]) for column in COLUMNS]
+        lines.append(cells)
+    for row in view.references:
+        shown = [_tex_cell(row, partition, column, "") for partition, _ in view.sides for column in COLUMNS]
+        lines.append([rf"\emph{{{_tex(row.system)}}}", _tex(row.modality), "--", *shown])
+    heads = ["System", "Modality", "Params (M)", *(["A", "V", "D", "Mean"] * len(view.sides))]
+    align = ("left", "left", "right", *("right",) * 4 * len(view.sides))
+    body = tabulate(lines, headers=heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
+    # tabulate's booktabs style escapes cells, which would undo the bold ones; its raw style has the older rules.
+    for rule in ("toprule", "midrule", "bottomrule"):
+        body = body.replace(r"\hline", f"\\{rule}", 1)
+    over, rules = [r"\multicolumn{3}{c}{}"], []
+    for number, (partition, word) in enumerate(view.sides):
+        first = 4 + 4 * number
+        over.append(rf"\multicolumn{{4}}{{c}}{{{word.capitalize()} ({partition})}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{first + 3}}}")
+    top = f"\\toprule\n {' & '.join(over)} \\\\\n {' '.join(rules)}"
+    note = r" $^{*}$: not ranked (" + _tex(", ".join(_all_marks(view))) + ")." if _all_marks(view) else ""
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}; written by `ser-bench leaderboard render`",
+            r"\begin{table*}[t]",
+            r"\centering",
+            rf"\caption{{CCC on {_tex(view.title)}; 95\,\% intervals in brackets. Best of each column in bold.{note}}}",
+            rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', view.slug)}}}",
+            body.replace(r"\toprule", top, 1),
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def as_json(board: Shown) -> str:
+    """Return all tracks with all that their tables show, as JSON."""
+    return (
+        json.dumps(
+            {
+                "tracks": [
+                    {
+                        "corpus": view.track[0],
+                        "labels": view.track[1],
+                        "condition": view.track[2],
+                        "transcripts": view.track[3],
+                        "rows": [_plain(one) for one in _all(view)],
+                    }
+                    for view in board.tracks
+                ]
+            },
+            indent=1,
+            sort_keys=True,
+            allow_nan=False,
+        )
+        + "\n"
+    )
+
+
+def _all(view: TrackView) -> list[Standing]:
+    return [*view.standings, *(Standing(row=row, ranks={}) for row in view.references)]
+
+
+def _plain(one: Standing) -> dict[str, Any]:
+    row = one.row
+    return {
+        "system": row.system,
+        "record": f"records/{row.stem}.json" if row.stem else None,
+        "modality": row.modality,
+        "parameters_millions": row.parameters or None,
+        "transcripts": {"train": row.trained_on_text, "test": row.transcripts} if row.reads_text else None,
+        "strategy": row.strategy or None,
+        "status": row.status,
+        "source": row.source or None,
+        "marks": list(row.marks),
+        "notes": list(row.notes),
+        "seeds": row.seeds or None,
+        "rank": dict(one.ranks),
+        "ccc": {partition: dict(row.cells[partition]) for partition in row.cells},
+    }
+
+
+def as_csv(board: Shown) -> str:
+    """Return all tracks as one table, a line for each row and partition."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    values = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high", "_std")]
+    heads = "corpus labels condition track_transcripts system record modality parameters_millions transcripts strategy"
+    writer.writerow([*heads.split(), "status", "seeds", "partition", "rank", *values])
+    for view in board.tracks:
+        for one in _all(view):
+            row = one.row
+            fixed = [*view.track, row.system, row.stem, row.modality, row.parameters, texts(row), row.strategy]
+            fixed += [status(row), str(row.seeds or "")]
+            for partition, cells in row.cells.items():
+                line: list[Any] = [*fixed, partition, one.ranks.get(partition) or ""]
+                for column in COLUMNS:
+                    line += _csv_cell(cells.get(column))
+                writer.writerow([_csv_safe(cell) for cell in line])
+    return file.getvalue()
+
+
+def _csv_cell(cell: Mapping[str, Any] | None) -> list[Any]:
+    if cell is None:
+        return [""] * 4
+    low, high = cell["ci95"] or ("", "")
+    return [round(cell["mean"], 6), low, high, "" if cell["std"] is None else cell["std"]]
+
+
+def _csv_safe(cell: Any) -> Any:
+    """Keep a spreadsheet from taking a name for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def run_table(record: Mapping[str, Any], *, style: str | None = None) -> str:
+    """Return the scores of one record, by partition, and remarks below; in a style of tabulate's, the table alone."""
     lines = []
     for partition, part in record["summary"].items():
         for column in COLUMNS:
@@ -256,90 +180,58 @@ def run_table(record: Mapping[str, Any]) -> str:
                 interval = "-" if low is None else f"{low:.3f} .. {high:.3f}"
                 lines.append([partition, column, f"{cell['mean']:.3f}", spread, interval])
     heads = ["partition", "attribute", "CCC", "std over seeds", "95 % interval"]
-    return "\n".join([tabulate(lines, headers=heads, disable_numparse=True), *_remarks(record)])
+    if style is not None:
+        return tabulate(lines, headers=heads, tablefmt=style, disable_numparse=True)
+    return "\n".join([tabulate(lines, headers=heads, disable_numparse=True), *remarks(record)])
+
+
+def remarks(record: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of one record's scores should know beside them."""
+    found = [f"{note} (seed {record['runs'][0]['seed']})." for note in few_clusters(record)]
+    outside = {name: part["outside_range"] for name, part in record["corpus"]["partitions"].items()}
+    told = ", ".join(f"{count:,} on {name}" for name, count in outside.items() if count)
+    return [*found, f"Predictions outside 1..7, over all seeds: {told}."] if told else found
+
+
+def readme(board: Shown) -> str:
+    """Return the leaderboard's README.md."""
+    parts = ["# Leaderboard", "", EXPLAINED, ""]
+    for view in board.tracks:
+        parts += [f"## {markdown_safe(view.title)}", "", markdown(view.standings, view.references), ""]
+        parts += _footnotes(one.row for one in view.standings)
+    return "\n".join(parts)
 
 
 def _footnotes(rows: Iterable[Row]) -> list[str]:
     """Return what stands under a table: the rows with few clusters, one paragraph each."""
-    return [line for row in rows if row.few for line in (f"{row.system}: {'; '.join(row.few)}.", "")]
+    return [line for row in rows if row.few for line in (f"{markdown_safe(row.system)}: {'; '.join(row.few)}.", "")]
 
 
-def _few_clusters(record: Mapping[str, Any]) -> list[str]:
-    """Return a note for each side with too few clusters for an interval over speakers, with that over utterances."""
-    notes = []
-    first = record["runs"][0]
-    for name, word in SIDES:
-        part = first["scores"].get(name)
-        if part is not None and part["clusters"]["few"] and part["ccc"]["mean"] is not None:
-            low, high = part["ccc"]["mean"].get("ci95_utterances") or (None, None)
-            over = "" if low is None else f", over utterances [{low:.3f}, {high:.3f}]"
-            notes.append(f"few clusters on {word} ({part['clusters']['count']}) for an interval over speakers{over}")
-    return notes
-
-
-def _remarks(record: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of one record's scores should know beside them."""
-    remarks = [f"{note} (seed {record['runs'][0]['seed']})." for note in _few_clusters(record)]
-    outside = {name: part["outside_range"] for name, part in record["corpus"]["partitions"].items()}
-    told = ", ".join(f"{count:,} on {name}" for name, count in outside.items() if count)
-    return [*remarks, f"Predictions outside 1..7, over all seeds: {told}."] if told else remarks
-
-
-def render_files(leaderboard: Path) -> dict[Path, bytes]:
-    """Return all files that rendering writes, by their path under the leaderboard's folder; writes nothing.
-
-    Raises:
-        RecordError: there is nothing to show, or a record is malformed.
-    """
-    rows = [from_record(record) for record in read_board(leaderboard).rows().values()]
-    rows += read_reported(leaderboard / "reported.csv")
-    if not rows:
-        raise RecordError(
-            f"{leaderboard} holds no record; expected {leaderboard / 'records'}/*.json or reported.csv. Put a run "
-            "there with `ser-bench leaderboard add RUN`."
-        )
-    parts = ["# Leaderboard", "", _EXPLAINED, ""]
-    for (corpus, labels, condition, transcripts), members in tracks(rows).items():
-        confirmed = ", ".join(sorted({row.identity for row in members} - {""}))
-        known = f"labels {labels} ({confirmed})" if labels else ""
-        named = [corpus, known, "" if condition == "clean" else condition]
-        text = {"human": "human transcripts", "none": "no transcripts"}.get(transcripts, f"transcripts {transcripts}")
-        parts += [f"## {', '.join(filter(None, [*named, text]))}", "", table(members), "", *_footnotes(members)]
-    return {Path("README.md"): "\n".join(parts).encode()}
-
-
-def render(leaderboard: Path, out: Path | None = None) -> tuple[Path, str]:
-    """Write README.md from ``records/*.json`` and ``reported.csv``; return its path and text.
-
-    Raises:
-        RecordError: as ``render_files``.
-    """
-    (name, content), *_ = render_files(leaderboard).items()
-    written = (out or leaderboard) / name
-    atomic_write(written, content)
-    return written, content.decode()
-
-
-_EXPLAINED = """\
+EXPLAINED = """\
 CCC (concordance correlation coefficient, -1..1) over the whole partition for arousal (A), valence (V) and dominance
 (D), and their mean with its 95 % interval, which resamples speakers. *Seen* is test1 (its podcasts also occur in
 train or development), *unseen* is test2. A rank is 1 + the number of rows of the same table that a paired test
 (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand reported rows, rows with
 random, tiny or local weights, rows without some of the audio, and systems pre-trained on MSP-Podcast. *Not
 verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
-digest stands how far the content confirms it. Written by `ser-bench leaderboard render`; not edited by hand."""
+digest stands how far the content confirms it. Rows of status *reference* are no systems: one rater against the mean of
+the others, and a simulated rater against the label. Written by `ser-bench leaderboard render`; not edited by hand.
+`site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/` has it as LaTeX,
+CSV and JSON."""
 
 
-def _texts(row: Row) -> str:
+def status(row: Row) -> str:
+    """Return a row's status, with all that a reader must know beside it."""
+    first = f"{row.status} ({row.source})" if row.source else row.status
+    return ", ".join((first, *row.notes, *row.marks))
+
+
+def texts(row: Row) -> str:
+    """Return the transcript source, or both where training and scoring used different ones."""
     if not row.reads_text:
         return "-"
     both = (row.trained_on_text, row.transcripts)
     return row.transcripts if len(set(both)) == 1 else "{}, scored on {}".format(*both)
-
-
-def _mean(row: Row, partition: str) -> float:
-    cell = row.cells.get(partition, {}).get("mean")
-    return -2.0 if cell is None else float(cell["mean"])
 
 
 def _shown(row: Row, partition: str, column: str) -> str:
@@ -350,3 +242,38 @@ def _shown(row: Row, partition: str, column: str) -> str:
         return f"{cell['mean']:.3f}"
     low, high = cell["ci95"]
     return f"{cell['mean']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def markdown_safe(text: str) -> str:
+    """Escape what Markdown, or the HTML inside it, would not show as it stands."""
+    return re.sub(r"[\\|*`<]|(?<=\])\(", lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", text)
+
+
+def _best(members: Sequence[Standing], partition: str, column: str) -> str:
+    cells = [one.row.cells.get(partition, {}).get(column) for one in members if not one.row.marks]
+    return max((f"{cell['mean']:.3f}" for cell in cells if cell is not None), key=float, default="")
+
+
+def _tex_cell(row: Row, partition: str, column: str, best: str) -> str:
+    cell = row.cells.get(partition, {}).get(column)
+    if cell is None:
+        return "--"
+    value = f"{cell['mean']:.3f}"
+    told = rf"\textbf{{{value}}}" if value == best and not row.marks else value
+    if cell["ci95"] is None:
+        return told.replace("-", "$-$")
+    low, high = cell["ci95"]
+    return f"{told} {{\\scriptsize[{low:.3f}, {high:.3f}]}}".replace("-", "$-$")
+
+
+def _all_marks(view: TrackView) -> list[str]:
+    return sorted({mark for one in view.standings for mark in one.row.marks})
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+
+
+def _tex(text: str) -> str:
+    """Escape what TeX reads as a command."""
+    return re.sub(r"[\\~^<>|&%$#_{}]", lambda found: _TEX.get(found[0], f"\\{found[0]}"), text)

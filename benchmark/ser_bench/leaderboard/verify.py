@@ -18,7 +18,7 @@ from ser_bench import records, tables
 from ser_bench.errors import RecordError, ScoreError
 from ser_bench.interface import ATTRIBUTES, Rows
 from ser_bench.leaderboard.board import find, predictions_file, record_files
-from ser_bench.leaderboard.submission import check_predictions
+from ser_bench.leaderboard.submission import check_predictions, names_by_partition
 from ser_bench.scoring.ceiling import ceiling
 from ser_bench.scoring.partition import match, score_partition
 
@@ -176,6 +176,9 @@ class _Verifier:
         self._say("clusters", *(("agree",) if self._clusters else _other_clusters(corpus, self._release)))
         has = self._release.partitions
         self._rows = {name: self._release.rows(name) for name in corpus["partitions"] if name in has}
+        self._columns = {one["seed"]: self._read(one) for one in self._record["runs"]}
+        found = [columns for columns in self._columns.values() if isinstance(columns, dict)]
+        self._predicted = names_by_partition(found[0]) if found else {}
         self._counts()
         self._wer = self._word_errors()
         self._ceiling()
@@ -209,7 +212,9 @@ class _Verifier:
     def _counts(self) -> None:
         for name, stated in self._record["corpus"]["partitions"].items():
             listed = self._release.counts.get(name, 0)
-            self._compare("listed", stated["listed"], listed, partition=name)
+            left = 0 if name == "test3" and stated["scored"] == 0 else listed - stated["missing"]
+            said = {"listed": stated["listed"], "scored": stated["scored"]}
+            self._compare("counts", said, {"listed": listed, "scored": left}, partition=name)
 
     def _word_errors(self) -> dict[str, Any]:
         """Compare word error rates; return each utterance's, by partition, where this machine has the texts."""
@@ -222,8 +227,8 @@ class _Verifier:
         heard, human = self._texts(source, condition), self._release.transcripts
         found = {}
         for name, block in stated.items():
-            rows = self._scored(name)
-            if heard is None or not human or not heard.keys() >= set(rows.utterance):
+            rows = self._scored(name) if name in self._rows else None
+            if rows is None or heard is None or not human or not heard.keys() >= set(rows.utterance):
                 lacking = "human transcripts" if not human else f"texts of {source} under {condition}"
                 self._say("wer", "cannot be checked", f"there are no {lacking} here", partition=name)
                 continue
@@ -235,9 +240,10 @@ class _Verifier:
 
     def _ceiling(self) -> None:
         for name, stated in self._record.get("ceiling", {}).items():
-            if name not in self._rows:
+            rows = self._scored(name) if name in self._rows else None
+            if rows is None:
+                self._say("ceiling", "cannot be checked", "which utterances were scored is not known", partition=name)
                 continue
-            rows = self._scored(name)
             said = [self._release.raters[u].values for u in rows.utterance]
             if stated is not None and not any(len(values) for values in said):
                 self._say("ceiling", "cannot be checked", "this release has no per-rater table", partition=name)
@@ -248,26 +254,22 @@ class _Verifier:
                 continue
             self._compare("ceiling", stated, made, partition=name)
 
-    def _scored(self, name: str, utterances: Sequence[str] | None = None) -> Rows:
-        """Return a partition's rows with audio, or, where nothing has, all; or those of the given utterances."""
-        rows = self._rows[name]
-        kept = np.flatnonzero(~np.isnan(rows.duration))
-        if utterances is not None:
-            wanted = set(utterances)
-            kept = np.array([i for i, u in enumerate(rows.utterance) if u in wanted], dtype=np.int64)
-        return rows if not len(kept) else _only(rows, kept)
+    def _scored(self, name: str) -> Rows | None:
+        """Return the rows that were scored; None where that cannot be told."""
+        rows, stated = self._rows[name], self._record["corpus"]["partitions"][name]
+        if stated["missing"] == 0:
+            return rows
+        known = self._predicted.get(name, set())
+        kept = np.array([i for i, utterance in enumerate(rows.utterance) if utterance in known], dtype=np.int64)
+        return _only(rows, kept) if len(kept) == stated["scored"] else None
 
     def _seed(self, one: Mapping[str, Any]) -> None:
-        seed = one["seed"]
-        path = self._target.predictions.get(seed)
-        if path is None:
+        seed, columns = one["seed"], self._columns[one["seed"]]
+        if columns is None:
             self._say("all scores", "cannot be checked", "the predictions are withheld", seed=seed)
             return
-        try:
-            columns = tables.read_predictions(path)
-            check_predictions(self._record, one, columns, where=path.name)
-        except RecordError as error:
-            self._say("predictions", "differ", str(error), seed=seed)
+        if isinstance(columns, RecordError):
+            self._say("predictions", "differ", str(columns), seed=seed)
             return
         self._say("predictions", "agree", seed=seed)
         partitions = np.array(columns["partition"])
@@ -279,14 +281,25 @@ class _Verifier:
             given = {column: [columns[column][i] for i in here] for column in tables.COLUMNS}
             self._partition(one, name, scores, given)
 
+    def _read(self, one: Mapping[str, Any]) -> tables.Columns | RecordError | None:
+        """Return a seed's predictions, or why they are not the record's; None where they are withheld."""
+        path = self._target.predictions.get(one["seed"])
+        if path is None:
+            return None
+        try:
+            columns = tables.read_predictions(path)
+            check_predictions(self._record, one, columns, where=path.name)
+        except RecordError as error:
+            return error
+        return columns
+
     def _partition(
         self, one: Mapping[str, Any], name: str, scores: Mapping[str, Any], given: Mapping[str, list[Any]]
     ) -> None:
         seed = one["seed"]
-        missing = self._record["corpus"]["partitions"][name]["missing"]
-        rows = self._scored(name, given["utterance"] if missing else None)
-        if len(rows) != len(given["utterance"]) and np.isnan(self._rows[name].duration).any():
-            rows = self._scored(name, given["utterance"])  # this copy of the release lacks other wav files
+        rows = self._scored(name)
+        if rows is None:
+            rows = self._rows[name]  # which says what is missing and unknown
         try:
             order = match(rows.utterance, given["utterance"])
             values = np.array([[np.nan if v is None else v for v in given[a]] for a in ATTRIBUTES]).T[order]

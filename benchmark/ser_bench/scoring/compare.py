@@ -8,7 +8,6 @@ Letters: S seeds, K clusters.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,7 +73,7 @@ def compare(
     return {column: _difference(blocks_a, blocks_b, column, margin) for column in _COLUMNS}
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
     """Return p-values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6(2), 65)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -104,14 +103,11 @@ def rank(rows: Sequence[Block | Sequence[Block]], *, attribute: str = "mean", le
     needed = ATTRIBUTES if attribute == "mean" else (attribute,)
     able = [i for i, blocks in enumerate(seeds) if all(block[a] is not None for block in blocks for a in needed)]
     _check_paired([block for i in able for block in seeds[i]])
-    pairs = list(itertools.combinations(able, 2))
-    found = [_difference(seeds[i], seeds[j], attribute, MARGIN) for i, j in pairs]
-    tests = [(pair, difference) for pair, difference in zip(pairs, found, strict=True) if difference is not None]
     better_than = dict.fromkeys(able, 0)
-    corrected = holm([difference.p_value for _, difference in tests])
-    for ((i, j), difference), p_value in zip(tests, corrected, strict=True):
-        if p_value < level:
-            better_than[j if difference.value > 0 else i] += 1
+    first, second, value, p_values = _all_pairs([seeds[i] for i in able], attribute)
+    apart = np.flatnonzero(np.asarray(holm(p_values)) < level)
+    for i, j, ahead in zip(first[apart], second[apart], value[apart] > 0, strict=True):
+        better_than[able[j if ahead else i]] += 1
     return [1 + better_than[i] if i in better_than else None for i in range(len(seeds))]
 
 
@@ -163,7 +159,7 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     verdict: Verdict = "on par" if negligible else "undecided"
     if decidable and (low > 0 or high < 0):
         verdict = "better" if low > 0 else "worse"
-    p_value = _p_value(value, error, freedom) if decidable else 1.0
+    p_value = float(_p_value(value, error, freedom)) if decidable else 1.0
     return Difference(value=value, ci95=(low, high), p_value=p_value, verdict=verdict, negligible=negligible)
 
 
@@ -198,13 +194,33 @@ def with_seeds(
     seed_freedom = sum(counts) - len(counts)
     if seed_freedom == 0:
         return by_cluster, freedom
-    spread = np.zeros_like(by_cluster)
-    for values, out in zip(full, left_out, strict=True):
-        off = values - values.mean(axis=-1, keepdims=True)
-        off_out = out - out.mean(axis=-2, keepdims=True)
-        shared, _ = jackknife(off, off_out, np.broadcast_to(sizes[..., None, :], off_out.shape))
-        spread = spread + (off**2 - shared).sum(axis=-1)
+    spread = sum(_spread(values, out, sizes) for values, out in zip(full, left_out, strict=True))
     by_seed = np.maximum(spread, 0) / seed_freedom * sum(1 / count for count in counts)
+    return _joined(by_cluster, freedom, by_seed, np.float64(seed_freedom))
+
+
+def _spread(full: NDArray[np.float64], left_out: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return a system's sum of squares over its seeds, less what these very clusters give to it.
+
+    Args:
+        full: [..., S].
+        left_out: [..., S, K].
+        sizes: [..., K] utterances.
+    """
+    off = full - full.mean(axis=-1, keepdims=True)
+    off_out = left_out - left_out.mean(axis=-2, keepdims=True)
+    shared, _ = jackknife(off, off_out, np.broadcast_to(sizes[..., None, :], off_out.shape))
+    total: NDArray[np.float64] = (off**2 - shared).sum(axis=-1)
+    return total
+
+
+def _joined(
+    by_cluster: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    by_seed: NDArray[np.float64],
+    seed_freedom: NDArray[np.float64] | np.float64,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Join two variances and their degrees of freedom (Welch and Satterthwaite)."""
     variance = by_cluster + by_seed
     # Nothing varies: any freedom will do, the interval is a point.
     safe = np.where(variance > 0, variance, 1)
@@ -212,12 +228,60 @@ def with_seeds(
     return variance, np.where(variance > 0, 1 / np.where(inverse > 0, inverse, 1), freedom)
 
 
-def _p_value(value: float, error: float, freedom: NDArray[np.float64]) -> float:
+def _all_pairs(
+    systems: Sequence[Sequence[Block]], column: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Test every pair of systems, as ``_difference`` does one: 500 of them are 125,000 pairs.
+
+    Args:
+        systems: each system's blocks, all paired and all with that score.
+        column: an attribute or ``mean``.
+
+    Returns:
+        Places of the first and the second of each pair, first less second, and p-values.
+    """
+    first, second = np.triu_indices(len(systems), k=1)
+    if not len(first):
+        return first, second, np.empty(0), np.empty(0)
+    columns = [_column(blocks, column) for blocks in systems]
+    sizes = np.array(systems[0][0]["sizes"])
+    full = np.array([values.mean() for values, _ in columns])
+    value = full[first] - full[second]
+    if len(sizes) < DECIDABLE:
+        return first, second, value, np.ones(len(first))
+    out = np.array([values.mean(axis=0) for _, values in columns])  # [R, K]
+    counts = np.array([len(values) for values, _ in columns])
+    spread = np.array([float(_spread(*found, sizes)) for found in columns])
+    p_values = np.empty(len(first))
+    for start in range(0, len(first), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        i, j = first[part], second[part]
+        apart = out[i] - out[j]
+        moved = apart.any(axis=1) & ~np.isin(value[part], (-1.0, 0.0, 1.0))
+        by_cluster, freedom = jackknife(
+            value[part], apart, np.broadcast_to(sizes, apart.shape), step=np.where(moved, 2 / sizes.sum(), 0.0)
+        )
+        seed_freedom = (counts[i] + counts[j] - 2).astype(np.float64)
+        several = np.maximum(seed_freedom, 1)
+        by_seed = np.maximum(spread[i] + spread[j], 0) / several * (1 / counts[i] + 1 / counts[j])
+        joined = _joined(by_cluster, freedom, by_seed, several)
+        variance = np.where(seed_freedom > 0, joined[0], by_cluster)
+        p_values[part] = _p_value(value[part], np.sqrt(variance), np.where(seed_freedom > 0, joined[1], freedom))
+    return first, second, value, p_values
+
+
+_PAIRS_AT_ONCE = 2048
+
+
+def _p_value(
+    value: NDArray[np.float64] | float, error: NDArray[np.float64] | float, freedom: NDArray[np.float64]
+) -> NDArray[np.float64]:
     from scipy.special import stdtr  # heavy for what only imports this module
 
-    if error == 0:
-        return float(value == 0)
-    return float(2 * stdtr(np.maximum(freedom, 0.5), -abs(value) / error))
+    value, error = np.asarray(value), np.asarray(error)
+    t = np.abs(value) / np.where(error > 0, error, 1)
+    found: NDArray[np.float64] = np.where(error > 0, 2 * stdtr(np.maximum(freedom, 0.5), -t), value == 0)
+    return found
 
 
 def _trained(block: Block) -> tuple[str, ...]:

@@ -36,8 +36,8 @@ class PartitionScore:
     """The scores of one seed on one partition, in blocks that go into the record as they are (JSON types)."""
 
     ccc: dict[str, Any]
-    """By attribute and ``mean``: ``{"value", "ci95", "ci95_utterances"}`` (the interval over clusters, and the one as if
-    utterances were independent, coarse); or None."""
+    """By attribute and ``mean``: ``{"value", "ci95", "ci95_utterances"}`` (the interval over clusters, and a coarse one
+    as if utterances were independent); or None."""
     clusters: dict[str, Any]
     """``count`` after joining, ``joined`` (how many small clusters went into joined ones), ``few`` (under 20)."""
     slices: dict[str, Any]
@@ -114,9 +114,10 @@ def score_partition(
     clusters = [joined[name] for name in named]
     loo = res.leave_one_out(p, t, clusters)
     few = len(loo.names) < res.FEW
+    by_name = np.argsort(np.array(rows.utterance, dtype=str))  # the same draws in whatever order the rows come
     columns = {name: (p[:, i], t[:, i]) for i, name in enumerate(trained)}
     return PartitionScore(
-        ccc=_ccc_block(trained, loo, utterance_interval(p, t)),
+        ccc=_ccc_block(trained, loo, utterance_interval(p[by_name], t[by_name])),
         clusters={"count": len(loo.names), "joined": sum(name != group for name, group in joined.items()), "few": few},
         slices=slices(columns, rows, wer=wer),
         calibration=calibration(columns),

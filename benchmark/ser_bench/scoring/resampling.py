@@ -181,7 +181,7 @@ def jackknife(
     left_out: NDArray[np.float64],
     sizes: NDArray[np.int64],
     *,
-    step: float = 0.0,
+    step: float | NDArray[np.float64] = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the delete-one-cluster jackknife's variance and its degrees of freedom.
 

@@ -1,13 +1,13 @@
 """The interval of a CCC as if utterances were independent: a bootstrap of utterances, all its resamples at once.
 
-Too narrow wherever utterances of a speaker resemble each other, which they do; it stands beside the interval over clusters
-to show how much that matters, and where clusters are few.
+Too narrow wherever utterances of a speaker resemble each other, which they do; it stands beside the interval over
+clusters to show how much that matters, and where clusters are few.
 
-A resample counts how often each utterance is drawn, and what is needed of it are sums of moments weighted by those counts.
-If v holds the counts of one resample of n utterances, so does every cyclic shift of v, and the sums of all shifts are one
-circular correlation, which fast Fourier transforms give in n log n steps instead of n^2. Shifts of one v are uncorrelated
-but for 1 / n on average, provided that neighbours in the data are strangers; so the utterances are put in random order
-first, and no more than a tenth of the shifts of one v is used. docs/statistics.md has what that costs and gains.
+What is needed of a resample are sums of moments, weighted by how often each utterance is drawn. If v holds these counts
+of one resample, every cyclic shift of v holds those of another, and the sums of all shifts are a circular correlation,
+which fast Fourier transforms give in n log n steps instead of n^2. Shifts of one v are uncorrelated but for 1 / n on
+average, provided that neighbours in the data are strangers; so the utterances are put in random order first, and no
+more than a tenth of the shifts of one v is used. docs/statistics.md has what that costs and gains.
 
 Letters: n utterances, k attributes, R resamples, B vectors of counts.
 """
@@ -34,7 +34,7 @@ _AT_ONCE = 4_000_000
 def resample(
     prediction: NDArray[np.float64], target: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return the CCCs of bootstrap resamples of utterances: [R, k]; NaN where a resample leaves none.
+    """Return the CCCs of bootstrap resamples of utterances: [R, k]; NaN where a resample is one number throughout.
 
     The same seed and n give the same resamples, whoever is scored.
 

@@ -28,6 +28,8 @@ class RunSpec:
     weights: tuple[str, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Recipe keys and values."""
+    head_changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The same for the second stage of ``finetune-freeze``."""
     device: str | None = None
     frames: str = "store"
     frames_dtype: str = "float16"
@@ -44,24 +46,27 @@ class RunSpec:
             value = getattr(self, name)
             words += [f"{name} {value}"] if value is not None else []
         words += [self.strategy] if self.strategy != "finetune" else []
-        words += [f"recipe.{key}={value}" for key, value in self.changes.items()]
-        return ", ".join(words)
+        return ", ".join([*words, *self._set()])
 
     def options(self) -> dict[str, Any]:
         """Return the options that tell which run it is, as ``task.resolve`` takes them."""
-        apart = ("seeds", "tracker")
+        apart = ("seeds", "tracker", "micro_batch")
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in apart}
 
     def words(self, seed: int, out: str, cache: str | None) -> list[str]:
         """Return the words after ``ser-bench`` that train one of its seeds in a folder."""
         given = ["run"]
-        apart = ("seeds", "changes", "allow_missing", "out")
+        apart = ("seeds", "changes", "head_changes", "allow_missing", "out")
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             given += [] if one.name in apart or value == one.default else _option(one.name, value)
-        given += _option("set", [f"recipe.{key}={_spelled(value)}" for key, value in self.changes.items()])
+        given += _option("set", self._set())
         given += ["--allow-missing"] if self.allow_missing else []
         return [*given, "--seed", str(seed), "--out", out, *_option("cache", cache), "--resume"]
+
+    def _set(self) -> list[str]:
+        both = (("recipe", self.changes), ("head_recipe", self.head_changes))
+        return [f"{whose}.{key}={_spelled(value)}" for whose, changes in both for key, value in changes.items()]
 
 
 def _option(name: str, value: Any) -> list[str]:

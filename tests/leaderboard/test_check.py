@@ -1,0 +1,255 @@
+"""What CI asks of a leaderboard: each damage is told with its file, and a sound one passes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pytest
+
+from ser_bench import cache, records
+from ser_bench.cli import main
+from ser_bench.errors import RecordError
+from ser_bench.leaderboard.add import add
+from ser_bench.leaderboard.check import check
+from ser_bench.leaderboard.table import render
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard of three rows in a git checkout on main, and a run that is not on it; treat them as read-only."""
+    folder = tmp_path_factory.mktemp("made")
+    top, board = folder / "top", folder / "top" / "leaderboard"
+    for name in ("a", "b", "c"):
+        run = made_up.run_folder(folder / name, seeds=(1, 2), system__name=name)
+        add(run, board, withhold_predictions=name == "c")
+    made_up.run_folder(folder / "run", seeds=(1,))
+    render(board)
+    git(folder, "init", "-q", "-b", "main", str(top))
+    git(top, "add", "-A")
+    commit(top)
+    return folder
+
+
+@pytest.fixture
+def top(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "top", tmp_path / "top"))
+
+
+@pytest.fixture
+def board(top: Path) -> Path:
+    return top / "leaderboard"
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(folder: Path) -> None:
+    names = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    git(folder, *names, "commit", "-q", "--allow-empty", "-m", "x")
+
+
+def record(board: Path, name: str = "a") -> Path:
+    (path,) = (board / "records").glob(f"{name}-*.json")
+    return path
+
+
+def predictions(board: Path, name: str = "a", seed: int = 1) -> Path:
+    (path,) = (board / "predictions").glob(f"{name}-*-seed-{seed}.parquet")
+    return path
+
+
+def test_a_sound_leaderboard(board: Path) -> None:
+    report = check(board)
+    assert report.sound, report.text()
+    # One file of the unchanged ones is read, as what others are compared with.
+    assert (report.records, report.predictions, report.unchanged, report.rendered) == (3, 1, 3, 1)
+    assert report.text() == (
+        f"3 records; predictions: 1 files read, 3 unchanged; 1 rendered files; append-only against "
+        f"{git(board, 'rev-parse', 'HEAD')[:12]}\nsound"
+    )
+
+
+def test_a_new_record_is_an_addition(board: Path, made: Path) -> None:
+    add(made / "run", board)
+    assert dict(check(board).faults) == {
+        "README.md": "is not what the records give. Write it with `ser-bench leaderboard render`."
+    }
+    render(board)
+    report = check(board)
+    assert report.sound
+    assert report.predictions == 2
+
+
+def _edit(path: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    cache.atomic_write(path, records.canonical(content))
+
+
+def _append(path: Path, more: bytes) -> None:
+    path.write_bytes(path.read_bytes() + more)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
+    "edited record": (
+        lambda b: _edit(record(b), lambda r: r["speed"].update(peak_memory_bytes=1)),
+        "records/a",
+        "was published and is edited. Restore it; what is wrong is superseded, never edited.",
+    ),
+    "record taken away": (lambda b: record(b).unlink(), "records/a", "was published and is taken away"),
+    "predictions taken away": (lambda b: predictions(b).unlink(), "predictions/a", "(there is no such file)"),
+    "edited predictions": (lambda b: _append(predictions(b), b"x"), "predictions/a", "cannot be read as predictions"),
+    "predictions of another": (
+        lambda b: shutil.copy(predictions(b, "b"), predictions(b, "a", 2)),
+        "predictions/a",
+        "does not have the digest that the record gives",
+    ),
+    "predictions of nobody": (
+        lambda b: shutil.copy(predictions(b), b / "predictions" / "x-seed-1.parquet"),
+        "predictions/x",
+        "belongs to no sound record that publishes predictions",
+    ),
+    "predictions of one who withholds them": (
+        lambda b: shutil.copy(predictions(b), b / "predictions" / f"{record(b, 'c').stem}-seed-1.parquet"),
+        "predictions/c",
+        "belongs to no sound record that publishes predictions",
+    ),
+    "renamed record": (
+        lambda b: record(b).rename(b / "records" / "a-00000000.json"),
+        "records/a-00000000.json",
+        "is called so, and its content gives the name 'a-",
+    ),
+    "other spelling": (
+        lambda b: record(b).write_text(json.dumps(json.loads(record(b).read_text()))),
+        "records/a",
+        "is not spelled as records are",
+    ),
+    "line ends of Windows": (
+        lambda b: record(b).write_bytes(record(b).read_bytes().replace(b"\n", b"\r\n")),
+        "records/a",
+        "is not spelled as records are",
+    ),
+    "edited signature": (
+        lambda b: _edit(record(b), lambda r: r.update(signature=r["signature"].replace("seeds:2", "seeds:5"))),
+        "records/a",
+        "A signature is never edited",
+    ),
+    "malformed": (lambda b: record(b).write_text("{}"), "records/a", "is a required property"),
+    "another file": (lambda b: (b / "records" / "notes.txt").write_text(""), "records/notes.txt", "is no record"),
+    "no word on predictions": (
+        lambda b: _edit(record(b), lambda r: r.pop("predictions")),
+        "records/a",
+        "does not say whether its predictions are published",
+    ),
+    "a link": (lambda b: (b / "site").symlink_to("/etc"), "site", "is a link or no regular file"),
+    "records elsewhere": (
+        lambda b: (b / "records").rename(b / "other") and (b / "records").symlink_to(b / "other"),
+        "records",
+        "is a link or no folder",
+    ),
+    "edited page": (lambda b: _append(b / "README.md", b"better\n"), "README.md", "is not what the records give"),
+    "page taken away": (lambda b: (b / "README.md").unlink(), "README.md", "is missing. Write it with"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_damage_is_told_with_its_file(damage: str, board: Path) -> None:
+    spoil, file, told = DAMAGE[damage]
+    spoil(board)
+    report = check(board)
+    assert not report.sound
+    assert any(name.startswith(file) and told in fault for name, fault in report.faults), report.text()
+    assert f"{len(report.faults)} faults" in report.text()
+
+
+def test_an_edit_that_git_is_told_to_overlook(top: Path, board: Path) -> None:
+    (top / ".gitattributes").write_text("*.json text eol=crlf\n")
+    git(top, "update-index", "--assume-unchanged", str(record(board)))
+    _append(record(board), b" ")
+    assert any("was published and is edited" in fault for _, fault in check(board).faults)
+
+
+def test_an_edit_that_was_committed_on_a_branch(top: Path, board: Path) -> None:
+    git(top, "checkout", "-q", "-b", "change")
+    record(board).unlink()
+    git(top, "add", "-A")
+    commit(top)
+    assert any("was published and is taken away" in fault for _, fault in check(board).faults)
+    assert any("was published and is taken away" in fault for _, fault in check(board, base="main").faults)
+    assert not any("was published" in fault for _, fault in check(board, base="change").faults)
+
+
+def test_without_git_all_predictions_are_read_and_it_says_so(made: Path, tmp_path: Path) -> None:
+    board = shutil.copytree(made / "top" / "leaderboard", tmp_path / "board")
+    report = check(Path(board))
+    assert report.sound
+    assert (report.base, report.predictions) == (None, 4)
+    assert "append-only not checked: this is no git checkout" in report.text()
+    with pytest.raises(RecordError, match=r"--base main was given, and .*board is in no git checkout\. Leave it out"):
+        check(Path(board), base="main")
+
+
+@pytest.mark.parametrize("base", ["no-such-branch", "--output=x"])
+def test_a_base_that_git_does_not_know(board: Path, base: str) -> None:
+    with pytest.raises(
+        RecordError, match=rf"git finds no commit that {base} and this checkout have in common\. Name a"
+    ):
+        check(board, base=base)
+
+
+def test_no_leaderboard(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"none does not exist; expected a leaderboard's folder\. Name it with"):
+        check(tmp_path / "none")
+
+
+def test_superseding(board: Path, made: Path) -> None:
+    """A correction stands in the place of what it corrects, which stays where it is."""
+    corrected = made / "a"
+    old = record(board).stem
+    new = add(corrected, board, supersedes=old)
+    text = render(board)[1]
+    assert check(board).sound, check(board).text()
+    assert text.count("| a ") == 1
+    assert record(board, "b").exists()
+    with pytest.raises(RecordError, match=rf"supersedes '{old}', which '{new.stem}' supersedes already"):
+        add(made_up.run_folder(board.parent / "again", seeds=(5,), system__name="a"), board, supersedes=old)
+
+
+def test_reproducing(board: Path, made: Path, tmp_path: Path) -> None:
+    old = record(board).stem
+    again = made_up.run_folder(tmp_path / "again", seeds=(3, 4, 5), system__name="a", system__version="0.3.0")
+    path = add(again, board, reproduces=old)
+    assert records.read(path)["status"] == "reproduced"
+    lines = [line for line in render(board)[1].splitlines() if line.startswith("| a ")]
+    assert len(lines) == 1
+    assert lines[0].split("|")[-2].strip() == "reproduced"
+    assert check(board).sound
+    other = made_up.run_folder(tmp_path / "other", seeds=(3,), system__name="a", strategy="frozen")
+    with pytest.raises(RecordError, match=r"differs from it in strategy: frozen, finetune\. Run with the settings"):
+        add(other, board, reproduces=old)
+    worse = made_up.run_folder(tmp_path / "worse", seeds=(3,), noise=2.5, system__name="a")
+    with pytest.raises(
+        RecordError, match=r"the paired test calls it worse on test1 by 0\.\d+\. A run that gives other"
+    ):
+        add(worse, board, reproduces=old)
+
+
+def test_the_command_line(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["leaderboard", "check", "--leaderboard", str(board), "--base", "main"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sound"] is True
+    assert told["predictions"] == {"read": 1, "unchanged": 3}
+    record(board).unlink()
+    assert main(words) == 1
+    assert "was published and is taken away" in capsys.readouterr().out
+    assert main([*words[:-1], "nothing"]) == 1
+    assert capsys.readouterr().err.startswith("error: git finds no commit")
