@@ -53,7 +53,7 @@ def main() -> None:
             texts[side] |= _theirs(theirs, block) if side == "theirs" else _ours(recogniser, block)
             seconds[side] += time.perf_counter() - started
             processor_seconds[side] += time.process_time() - worked
-        print(f"{first + len(block)} of {len(utterances)}: {seconds}", flush=True)
+        print(f"{first + len(block)} of {len(utterances)}: {seconds}", flush=True)  # noqa: T201 - a script
 
     names = sorted(texts["ours"])
     human = [release.transcripts.get(name) for name in names]
@@ -78,7 +78,7 @@ def main() -> None:
         "upper_bound_points": None if reach is None else 100 * reach[1],
         "texts_that_differ": sum(texts["ours"][name] != texts["theirs"][name] for name in names),
     }
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))  # noqa: T201
     if arguments.json:
         arguments.json.write_text(json.dumps(result | {"texts": texts}, indent=1) + "\n")
 

@@ -52,8 +52,8 @@ def main() -> None:
         ]
     ratios = [many / few for few, many in seconds[1:]]
     for (few, many), ratio in zip(seconds[1:], ratios, strict=True):
-        print(f"{given.few:,}: {few:.2f} s   {given.many:,}: {many:.2f} s   ratio {ratio:.2f}")
-    print(f"median ratio {statistics.median(ratios):.2f} for {given.many / given.few:g} times the utterances")
+        print(f"{given.few:,}: {few:.2f} s   {given.many:,}: {many:.2f} s   ratio {ratio:.2f}")  # noqa: T201
+    print(f"median ratio {statistics.median(ratios):.2f} for {given.many / given.few:g} times the utterances")  # noqa: T201
     if given.json is not None:
         given.json.write_text(json.dumps({"seconds": seconds[1:], "ratios": ratios, "threads": given.threads}) + "\n")
 

@@ -50,25 +50,25 @@ def main() -> None:
         root = given.keep or Path(place)
         corpus = cached_demo(cache_root(None))
         undisturbed, killed = (options(given, corpus, root / name) for name in ("undisturbed", "killed"))
-        began = time.monotonic()
-        if run(undisturbed, None) != "finished":
+        last, took = run(undisturbed, None)
+        if last != "finished":
             raise SystemExit("the undisturbed run did not finish")
-        took = time.monotonic() - began
-        print(f"undisturbed: {took:.1f} s")
+        print(f"undisturbed: {took:.1f} s of training")  # noqa: T201
         rng, places, count = random.Random(given.seed), Counter[str](), 0
         while count < given.kills:
-            # A share of what is left on average, so that the kills spread over the whole training.
-            hit = run(killed, rng.uniform(0, 2 * took / given.kills))
+            # A share of the whole on average, so that the kills spread over all of it; now and then before it begins.
+            early = rng.random() < 0.1
+            hit, _ = run(killed, rng.uniform(0, 5) if early else rng.uniform(0, 3 * took / given.kills), early=early)
             if hit == "finished":
                 break
             count += 1
             places[hit.rsplit(" ", 1)[0]] += 1
-            print(f"kill {count}: {hit}", flush=True)
-        if run(killed, None) != "finished":
+            print(f"kill {count}: {hit}", flush=True)  # noqa: T201
+        if run(killed, None)[0] != "finished":
             raise SystemExit("the killed run did not finish")
         pair = [predictions(root / name) for name in ("undisturbed", "killed")]
-        print(f"{count} kills: {dict(places)}")
-        print("predictions identical" if pair[0] == pair[1] else "PREDICTIONS DIFFER")
+        print(f"{count} kills: {dict(places)}")  # noqa: T201
+        print("predictions identical" if pair[0] == pair[1] else "PREDICTIONS DIFFER")  # noqa: T201
         if pair[0] != pair[1] or count < given.kills:
             raise SystemExit(1)
 
@@ -88,18 +88,30 @@ def options(given: argparse.Namespace, corpus: Path, folder: Path) -> dict[str, 
     }
 
 
-def run(arguments: dict[str, Any], seconds: float | None) -> str:
-    """Start the run, or go on with it, and kill it after so many seconds of work; return what it said last."""
+def run(arguments: dict[str, Any], seconds: float | None, *, early: bool = False) -> tuple[str, float]:
+    """Start the run, or go on with it; return what it said last, and the seconds since its training began.
+
+    Args:
+        arguments: of ``ser_bench.run``.
+        seconds: after which it is killed, counted from the first step; None: it is not.
+        early: they are counted from the start of the process instead.
+    """
     command = [sys.executable, "-c", CHILD, json.dumps(arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
         last = child.stdout.readline().strip()
+        while not early and last != "finished" and not last.startswith("epoch"):
+            line = child.stdout.readline()
+            if not line:  # it was through with training, or it failed
+                break
+            last = line.strip()
+        began = time.monotonic()
         if seconds is not None:
             time.sleep(seconds)
             child.send_signal(signal.SIGKILL)
         for line in child.stdout:
             last = line.strip()
-    return last
+    return last, time.monotonic() - began
 
 
 def predictions(folder: Path) -> list[Any]:

@@ -208,7 +208,7 @@ def _told(arms: dict[str, _Arm], seed: int) -> dict[str, Any]:
         if name == "trainer":
             continue
         apart = np.abs(np.subtract(arm.losses, theirs.losses))
-        print(f"seed {seed}, {name}: {len(apart)} losses within {apart.max():.2e} of the Trainer's")
+        print(f"seed {seed}, {name}: {len(apart)} losses within {apart.max():.2e} of the Trainer's")  # noqa: T201
         found[name] = {"losses": apart.tolist()}
         for partition, score in arm.scores.items():
             apart_by = compare(score.resampling, theirs.scores[partition].resampling)
@@ -220,7 +220,7 @@ def _told(arms: dict[str, _Arm], seed: int) -> dict[str, Any]:
                     own = score.ccc[attribute]["value"]
                     words.append(f"{attribute} {own:.4f} ({difference.value:+.4f} [{low:+.4f}, {high:+.4f}])")
                     found[name][f"{partition} {attribute}"] = [difference.value, low, high]
-            print(f"  {partition}: {', '.join(words)}", flush=True)
+            print(f"  {partition}: {', '.join(words)}", flush=True)  # noqa: T201
     return found
 
 
