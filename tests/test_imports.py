@@ -19,6 +19,9 @@ SLOW = (*HEAVY, "numpy", "pandas", "pyarrow", "scipy", "tabulate", "tqdm", "soun
 
 # Those that work with torch or datasets and say so at their top; whatever is added counts as light until listed here.
 HEAVY_MODULES = {
+    "ser_bench.cost",
+    "ser_bench.speed",
+    "ser_bench.synthetic",
     "ser_bench.foreign",
     "ser_bench.modules",
     "ser_bench.pooling",

@@ -136,7 +136,7 @@ def test_sorting(visit: Any) -> None:
     rank.click()
     turned = page.locator(f".track >> nth={track}").locator("tbody:not(.people) td.seen.rank").all_inner_texts()
     assert turned == [*map(str, reversed(numbers)), NO_RANK, NO_RANK]
-    assert page.locator(".people th.system").first.inner_text().startswith("one rater")  # people are not sorted
+    assert page.locator(".people th.system").first.inner_text().startswith("human rater")  # people are not sorted
 
 
 def test_filters(visit: Any) -> None:

@@ -17,7 +17,7 @@ from ser_bench.cli import main
 from ser_bench.errors import RecordError
 from ser_bench.leaderboard.add import add
 from ser_bench.leaderboard.check import check
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +70,20 @@ def test_a_sound_leaderboard(board: Path) -> None:
     report = check(board)
     assert report.sound, report.text()
     # One file of the unchanged ones is read, as what others are compared with.
-    assert (report.records, report.predictions, report.unchanged, report.rendered) == (3, 1, 3, 1)
+    assert (report.records, report.predictions, report.unchanged) == (3, 1, 3)
+    assert report.rendered == sum(path.is_file() for path in (board / "site").rglob("*")) + 1
     assert report.text() == (
-        f"3 records; predictions: 1 files read, 3 unchanged; 1 rendered files; append-only against "
+        f"3 records; predictions: 1 files read, 3 unchanged; {report.rendered} rendered files; append-only against "
         f"{git(board, 'rev-parse', 'HEAD')[:12]}\nsound"
     )
 
 
 def test_a_new_record_is_an_addition(board: Path, made: Path) -> None:
     add(made / "run", board)
-    assert dict(check(board).faults) == {
-        "README.md": "is not what the records give. Write it with `ser-bench leaderboard render`."
-    }
+    faults = dict(check(board).faults)
+    assert faults["README.md"] == "is not what the records give. Write it with `ser-bench leaderboard render`."
+    assert "site/index.html" in faults
+    assert all("Write it with `ser-bench leaderboard render`." in fault for fault in faults.values())
     render(board)
     report = check(board)
     assert report.sound
@@ -149,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "records/a",
         "does not say whether its predictions are published",
     ),
-    "a link": (lambda b: (b / "site").symlink_to("/etc"), "site", "is a link or no regular file"),
+    "a link": (lambda b: (b / "page").symlink_to("/etc"), "page", "is a link or no regular file"),
     "records elsewhere": (
         lambda b: (b / "records").rename(b / "other") and (b / "records").symlink_to(b / "other"),
         "records",
@@ -215,7 +217,7 @@ def test_superseding(board: Path, made: Path) -> None:
     corrected = made / "a"
     old = record(board).stem
     new = add(corrected, board, supersedes=old)
-    text = render(board)[1]
+    text = render(board).readme
     assert check(board).sound, check(board).text()
     assert text.count("| a ") == 1
     assert record(board, "b").exists()
@@ -228,7 +230,7 @@ def test_reproducing(board: Path, made: Path, tmp_path: Path) -> None:
     again = made_up.run_folder(tmp_path / "again", seeds=(3, 4, 5), system__name="a", system__version="0.3.0")
     path = add(again, board, reproduces=old)
     assert records.read(path)["status"] == "reproduced"
-    lines = [line for line in render(board)[1].splitlines() if line.startswith("| a ")]
+    lines = [line for line in render(board).readme.splitlines() if line.startswith("| a ")]
     assert len(lines) == 1
     assert lines[0].split("|")[-2].strip() == "reproduced"
     assert check(board).sound

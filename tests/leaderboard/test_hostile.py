@@ -22,7 +22,7 @@ from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.add import add
 from ser_bench.leaderboard.check import check
-from ser_bench.leaderboard.table import render
+from ser_bench.leaderboard.render import render
 
 PREDICTIONS = "seed-1/predictions.parquet"
 
@@ -241,6 +241,12 @@ RECORDS: dict[str, tuple[Callable[[Path], Any], str]] = {
             r, lambda x: x["runs"][0]["scores"]["test1"]["slices"]["gender"]["Male"].update(arousal=0.712345)
         ),
         r"slices/gender/Male/arousal is 0\.712345, expected 3 decimals",
+    ),
+    "fine limits": (
+        lambda r: edit(
+            r, lambda x: x["runs"][0]["scores"]["test1"]["ccc"]["mean"].update(ci95_utterances=[0.712, 0.8315])
+        ),
+        r"test1/ccc/mean/ci95_utterances is \[0\.712, 0\.8315\], expected multiples of 1 / \(4 sqrt 96\)",
     ),
     "status": (
         lambda r: edit(r, lambda x: x.update(status="reproduced")),

@@ -133,7 +133,7 @@ def test_a_page_says_how_it_was_made(made: Path) -> None:
     record = records.read(made / "records" / f"{path.stem}.json")
     for needed in (
         record["signature"], "someone/something@aaaaaaaaaaaa", "apache-2.0", "trained on LibriSpeech",
-        "one rater against", "few clusters on seen", "Emotion class", "Neutral", "best epoch 3 of 8",
+        "human rater", "few clusters on seen", "Emotion class", "Neutral", "best epoch 3 of 8",
         f"records/{path.stem}.json",
     ):  # fmt: skip
         assert needed in text, needed
@@ -361,7 +361,7 @@ def test_latex_is_for_a_paper(made: Path) -> None:
     view = track(made)
     text = table.latex(view)
     for needed in (r"\toprule", r"\midrule", r"\bottomrule", r"\multicolumn{4}{c}{Seen (test1)}", r"\cmidrule(lr){4-7}",
-                   r"\emph{one rater against the others}"):  # fmt: skip
+                   r"\emph{human rater}"):  # fmt: skip
         assert text.count(needed) == 1, needed
     assert r"\hline" not in text
     rows = [line for line in text.splitlines() if " & " in line and "multicolumn" not in line]
@@ -419,12 +419,12 @@ def test_people_are_a_reference_and_no_row(made: Path) -> None:
     view = track(made)
     text = table.markdown(view.standings, view.references)
     last = text.splitlines()[-2:]
-    assert "one rater against the others" in last[0]
+    assert "human rater" in last[0]
     assert "reference" in last[1]
     assert "0.600" in last[1]
     assert all(one.row.status != "reference" for one in view.standings)
     assert (
-        rendering.render_files(made, cache=made / "cache")[Path("README.md")].decode().count("a simulated rater") >= 1
+        rendering.render_files(made, cache=made / "cache")[Path("README.md")].decode().count("| simulated rater") >= 1
     )
 
 

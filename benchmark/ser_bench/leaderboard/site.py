@@ -30,6 +30,7 @@ _EMOTIONS = {
     "A": "Angry", "C": "Contempt", "D": "Disgust", "F": "Fear", "H": "Happy", "N": "Neutral", "O": "Other", "S": "Sad",
     "U": "Surprise", "X": "No agreement",
 }  # fmt: skip
+_RECIPES = {"recipe": "Recipe", "head_recipe": "Recipe of the second stage, the head's"}
 _SLICES = {"gender": "Gender", "emotion": "Emotion class", "duration": "Duration", "wer": "Word error rate"}
 
 
@@ -90,6 +91,7 @@ def system_page(record: Mapping[str, Any], stem: str, *, reproductions: Sequence
         slices=_all_slices(record),
         commands=reproduce.commands(record),
         words=WORDS,
+        recipes=[(title, record[key]) for key, title in _RECIPES.items() if key in record],
         reproductions=reproductions,
         ceiling=_ceiling(record),
     )
@@ -254,7 +256,7 @@ def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"partition": p, "word": word, **{c: (known[p][c] or {}).get(kind) for c in COLUMNS}}
         for p in ("test1", "test2", "development")
         if p in record["summary"] and known.get(p)
-        for kind, word in (("one", "one rater against the others"), ("simulated", "a simulated rater"))
+        for kind, word in (("one", "human rater"), ("simulated", "simulated rater"))
     ]
 
 
