@@ -133,7 +133,7 @@ def test_a_page_says_how_it_was_made(made: Path) -> None:
     record = records.read(made / "records" / f"{path.stem}.json")
     for needed in (
         record["signature"], "someone/something@aaaaaaaaaaaa", "apache-2.0", "trained on LibriSpeech",
-        "one rater against", "few clusters on seen", "Emotion class", "Neutral", "best epoch 3 of 8",
+        "human rater", "few clusters on seen", "Emotion class", "Neutral", "best epoch 3 of 8",
         f"records/{path.stem}.json",
     ):  # fmt: skip
         assert needed in text, needed
@@ -141,6 +141,25 @@ def test_a_page_says_how_it_was_made(made: Path) -> None:
         for cell in part["ccc"].values():
             assert f"{cell['mean']:.3f}" in text
             assert f"± {cell['std']:.3f}" in text
+
+
+def test_the_spread_over_speakers_is_a_slice() -> None:
+    record = made_up_board.record("one", seeds=(1, 2))
+    quantiles = dict(zip(("0.1", "0.25", "0.5", "0.75", "0.9"), (0.1, 0.2, 0.3, 0.4, 0.51), strict=True))
+    for number, run in enumerate(record["runs"]):
+        higher = {q: value + 0.1 * number for q, value in quantiles.items()}
+        run["scores"]["test1"]["slices"]["speakers"] = {"count": 17, "valence": higher}
+    text = site.system_page(record, "one")
+    line = re.search(r"<tr><th scope=\"row\">90 % of speakers below</th>(.*?)</tr>", text)[1]  # type: ignore[index]
+    assert re.findall(r">([^<]+)</td>", line) == [
+        "17",
+        *["–", "0.560", "–"],
+        "0",
+        *"\N{EN DASH}" * 3,
+    ]
+    for run in record["runs"]:
+        run["scores"]["test1"]["slices"]["speakers"] = {"count": 3, "valence": None}
+    assert "of speakers below" not in site.system_page(record, "one")
 
 
 def test_slices_stand_in_their_order(made: Path) -> None:
@@ -361,7 +380,7 @@ def test_latex_is_for_a_paper(made: Path) -> None:
     view = track(made)
     text = table.latex(view)
     for needed in (r"\toprule", r"\midrule", r"\bottomrule", r"\multicolumn{4}{c}{Seen (test1)}", r"\cmidrule(lr){4-7}",
-                   r"\emph{one rater against the others}"):  # fmt: skip
+                   r"\emph{human rater}"):  # fmt: skip
         assert text.count(needed) == 1, needed
     assert r"\hline" not in text
     rows = [line for line in text.splitlines() if " & " in line and "multicolumn" not in line]
@@ -419,12 +438,12 @@ def test_people_are_a_reference_and_no_row(made: Path) -> None:
     view = track(made)
     text = table.markdown(view.standings, view.references)
     last = text.splitlines()[-2:]
-    assert "one rater against the others" in last[0]
+    assert "human rater" in last[0]
     assert "reference" in last[1]
     assert "0.600" in last[1]
     assert all(one.row.status != "reference" for one in view.standings)
     assert (
-        rendering.render_files(made, cache=made / "cache")[Path("README.md")].decode().count("a simulated rater") >= 1
+        rendering.render_files(made, cache=made / "cache")[Path("README.md")].decode().count("| simulated rater") >= 1
     )
 
 

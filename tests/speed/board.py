@@ -4,9 +4,8 @@ usage: python tests/speed/board.py [RECORDS [UTTERANCES]]
 
 Records are of three seeds with resampling blocks of real size: predictions of 30,000 utterances of 400 speakers, scored
 by the benchmark's own scoring for a few systems and moved a little for the rest (scoring 500 would take longer than all
-that is measured here). The Parquet files of predictions are written once and linked, since rendering must not open them.
-Each rendering is the real command in a fresh interpreter, watched from outside; the page is measured in Chromium, if
-there is one.
+that is measured here). The files of predictions are written once and linked, since rendering must not open them. Each
+rendering is the real command in a fresh interpreter; the page is measured in Chromium, if there is one.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def make(board: Path, count: int, utterances: int) -> list[str]:
 
 
 def moved(result: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """Move a result's scores and leave-one-out values: no two systems are alike, and each record holds together."""
+    """Move a result's scores and leave-one-out values: no two systems are alike, each record holds together."""
     from ser_bench.scoring.seeds import over_seeds
 
     run = result["run"]
@@ -125,7 +124,7 @@ def moved(result: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
 
 
 def render(board: Path, cache: Path) -> dict[str, float]:
-    """Run the command in a fresh interpreter; return seconds, processor seconds, megabytes at the peak, files written."""
+    """Run the command in a fresh interpreter; return seconds, processor seconds, peak megabytes, files written."""
     code = (
         "import sys; from ser_bench.cli import main; code = main(); assert 'torch' not in sys.modules; sys.exit(code)"
     )

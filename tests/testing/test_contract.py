@@ -328,7 +328,7 @@ def test_a_distribution_whose_plugins_cannot_be_used_has_no_tests_to_pass(tmp_pa
                 PluginError, match=r"^system:one of first is offered more than once, which makes it unus"
             ):
                 offered_by("first", found=found)
-            told = r"^plugin 'bad' of second 1\.5 is not usable: OSError: no; system:one of second is offered more than"
+            told = r"^plugin 'bad' of second 1\.5 is not usable: OSError: no; system:one of Second is offered more than"
             with pytest.raises(PluginError, match=told):
                 offered_by("Second", found=found)
 

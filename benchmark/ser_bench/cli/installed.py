@@ -80,9 +80,7 @@ def _plugins_check(arguments: argparse.Namespace) -> int:
     offer = host().find(arguments.plugin)
     name = arguments.plugin.removeprefix(f"{offer.spec.kind}:")  # of a described one, with its whole address
     with closing(Reporter()) as progress:
-        outcomes = check(
-            offer.spec.kind, name, weights=arguments.weights, device=arguments.device, progress=progress
-        )
+        outcomes = check(offer.spec.kind, name, weights=arguments.weights, device=arguments.device, progress=progress)
     failed = [outcome.check for outcome in outcomes if not outcome.ok]
     if arguments.json:
         print_json({"plugin": str(offer), "passed": not failed, "checks": [asdict(outcome) for outcome in outcomes]})
