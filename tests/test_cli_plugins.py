@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.checkpoints import save
 from testing.strangers import installer
 
 from ser_bench import host
@@ -37,7 +39,7 @@ def printed(words: list[str], capfd: pytest.CaptureFixture[str], *, code: int = 
 
 
 def test_list_shows_a_line_for_each(capfd: pytest.CaptureFixture[str]) -> None:
-    out, err = printed(["plugins", "list"], capfd)
+    out, err = printed(["plugins", "list", "--no-count"], capfd)
     header, _, *rows = out.splitlines()
     assert header.split() == ["kind", "name", "modality", "licence", "revision", "distribution", "status"]
     lines = {tuple(row.split()[:2]): row.split()[2:] for row in rows}
@@ -55,8 +57,8 @@ def test_list_shows_a_line_for_each(capfd: pytest.CaptureFixture[str]) -> None:
     assert err == "plugin 'bad' of bad 1.5 is not usable: OSError: no\n"
 
 
-def test_list_counts_when_asked_to(capfd: pytest.CaptureFixture[str]) -> None:
-    out, err = printed(["plugins", "list", "--kind", "text", "--count"], capfd)
+def test_list_counts_parameters(capfd: pytest.CaptureFixture[str]) -> None:
+    out, err = printed(["plugins", "list", "--kind", "text"], capfd)
     assert out.splitlines()[0].split()[:3] == ["kind", "name", "parameters"]
     (line,) = [row for row in out.splitlines() if row.startswith("text    tinybert ")]
     assert line.split()[2:4] == ["14.253", "M"]
@@ -138,3 +140,11 @@ def test_what_check_refuses(words: list[str], said: str, capfd: pytest.CaptureFi
     out, err = printed(["plugins", "check", *words], capfd, code=1)
     assert out == ""
     assert err.startswith(said)
+
+
+def test_check_of_a_described_encoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, folder = save("text", "distilbert", tmp_path / "mine")
+    capfd.readouterr()  # the library tells of its saving
+    out, _ = printed(["plugins", "check", f"text:hf:{folder}"], capfd)
+    assert [line for line in out.splitlines() if not line.startswith(("passed ", "not applicable "))] == []
+    assert len(out.splitlines()) == len(NAMES["text"])

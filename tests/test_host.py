@@ -151,12 +151,12 @@ def test_a_strangers_plugin_comes_in_beside_the_built_in_ones(install: Install) 
         ),
         (
             """
-            from ser_bench.interface import SystemSpec, hookimpl
+            from ser_bench.interface import TextEncoderSpec, hookimpl
             @hookimpl
-            def ser_bench_systems():
-                yield SystemSpec(name="family:address", summary="A system", audio="logmel")
+            def ser_bench_text_encoders():
+                yield TextEncoderSpec(name="family:address", summary="One", dim=1, depth=0, build=print)
             """,
-            r"ser_bench_systems yielded 'family:address'; what is listed has no colon in its name",
+            r"ser_bench_text_encoders yielded 'family:address'; what is listed has no colon in its name",
         ),
     ],
 )

@@ -34,7 +34,7 @@ def test_good_names(name: str) -> None:
     assert len(named(name)) == 5
 
 
-@pytest.mark.parametrize("name", ["", "A", "a b", "a:b", "a/b", "-a", ".a", "é", "a" * 65, "a\n", "a>b", "a+b", "a[2]"])
+@pytest.mark.parametrize("name", ["", "A", "a b", "a:", "a/b", "-a", ".a", "é", "a" * 65, "a\n", "a>b", "a+b", "a[2]"])
 def test_bad_names_are_quoted_with_the_rule(name: str) -> None:
     """What delimits addresses, compositions, signatures and folders cannot be in a name."""
     makers = {
@@ -105,6 +105,8 @@ def test_the_recipes_defaults_are_the_papers() -> None:
         ({"optimiser": "sgd"}, "optimiser is 'sgd', expected 'adam' or 'adamw'"),
         ({"batch_size": 1}, "batch_size is 1, expected 2 or more"),  # the CCC of one utterance is not defined
         ({"epochs": 0}, "epochs is 0, expected 1 or more"),
+        ({"precision": "float16"}, "precision is 'float16', expected 'auto' or 'float32' or 'bfloat16'"),
+        ({"frontend_precision": "auto"}, "frontend_precision is 'auto', expected 'float32' or 'bfloat16'"),
         ({"patience": 0}, "patience is 0, expected 1 or more"),
         ({"bucket_batches": 0}, "bucket_batches is 0, expected 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0, expected between 0 and 1"),
@@ -138,3 +140,12 @@ def test_all_faults_of_a_recipe_are_told_at_once() -> None:
         "learning_rate is 2, expected between 0 and 1; regularisation.dropout is 1, expected 0 or more and less than "
         "1. Correct it with --set recipe.KEY=VALUE."
     )
+
+
+@pytest.mark.parametrize("name", ["a:b", "many:Own/er_2@0123abcd", "a:" + "b" * 120])
+def test_what_a_family_described_has_an_address_in_its_name(name: str) -> None:
+    assert AudioEncoderSpec(name=name, summary="s", dim=1, depth=1, build=print).name == name
+    assert TextEncoderSpec(name=name, summary="s", dim=1, depth=1, build=print).name == name
+    for make in (FusionHeadSpec, WholeSystemSpec):
+        with pytest.raises(PluginError, match=f"a {make.kind} plugin is named '{name}'; a name has 1 to 64 of a-z"):
+            make(name=name, summary="s", build=print, **({"reads": ()} if make is WholeSystemSpec else {}))

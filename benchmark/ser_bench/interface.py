@@ -56,7 +56,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 # plugin), ``tiny`` (small, random, offline), or a local folder.
 Weights = Literal["pretrained", "random", "tiny"] | Path
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}(:[A-Za-z0-9][A-Za-z0-9_./@-]{0,119})?")  # NAME, or FAMILY:ADDRESS
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_DESCRIBED = re.compile(rf"{_NAME.pattern}(:[A-Za-z0-9][A-Za-z0-9_./@-]{{0,119}})?")  # NAME, or FAMILY:ADDRESS
 
 
 class Encoded(NamedTuple):
@@ -82,6 +83,7 @@ class AudioEncoder(Protocol):
         """Turn one utterance into frames: float32 [n], mono 16 kHz, -1..1 -> [t, c], t >= 1.
 
         Frozen and deterministic; called with the exact length, never padded, once per utterance. Its output is stored.
+        An encoder whose class says ``frontend_threads = True`` promises that several threads may call it at once.
         """
 
     def frontend_state(self) -> Mapping[str, Any]:
@@ -142,6 +144,7 @@ class _Named:
     """What all specs check of themselves."""
 
     kind: ClassVar[Kind]
+    naming: ClassVar[re.Pattern[str]] = _NAME
     name: str
     summary: str
     known_failures: Mapping[str, str]
@@ -149,7 +152,7 @@ class _Named:
     passes is an error, since the declaration is stale."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not self.naming.fullmatch(self.name):
             raise PluginError(
                 f"a {self.kind} plugin is named {self.name!r}; a name has 1 to 64 of a-z, 0-9, '_', '-', '.' and starts"
                 " with a letter or digit. Rename it in its spec."
@@ -171,6 +174,7 @@ class AudioEncoderSpec(_Named):
     """Describe an audio encoder; ``build(weights, *, depth=None, regularisation)`` makes an ``AudioEncoder``."""
 
     kind: ClassVar[Kind] = "audio"
+    naming: ClassVar[re.Pattern[str]] = _DESCRIBED
     name: str
     summary: str
     dim: int
@@ -194,6 +198,7 @@ class TextEncoderSpec(_Named):
     """Describe a text encoder; ``build(weights, *, depth=None, regularisation)`` makes a ``TextEncoder``."""
 
     kind: ClassVar[Kind] = "text"
+    naming: ClassVar[re.Pattern[str]] = _DESCRIBED
     name: str
     summary: str
     dim: int
@@ -230,8 +235,8 @@ class FusionHeadSpec(_Named):
     The module's ``forward(audio, text)`` takes pooled vectors [b, p] where ``pooling`` is named ([b, L, p] with
     ``layers``), else ``Encoded``; None for an absent modality; it gives [b, 3]. An optional
     ``fit(audio, text, labels)`` takes the train rows' pooled vectors ([n, p], or [n, L, p] with ``layers``) and labels
-    [n, 3] on 0..1 (NaN in a column that the recipe does not train), once, before training. A head that reads all layers'
-    sequences is given each one's mean over time.
+    [n, 3] on 0..1 (NaN in a column that the recipe does not train), once, before training. A head that reads all
+    layers' sequences is given each one's mean over time.
     """
 
     kind: ClassVar[Kind] = "head"

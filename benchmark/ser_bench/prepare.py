@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import datasets
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ser_bench import conditions, frames, system
+from ser_bench.ahead import in_order
 from ser_bench.cache import cache_root
 from ser_bench.conditions import CLEAN, Condition
 from ser_bench.corpus.demo import cached_demo
-from ser_bench.corpus.msp_podcast import MspPodcast
-from ser_bench.corpus.msp_podcast import rows as rows_of
 from ser_bench.corpus.release import with_audio
 from ser_bench.corpus.wavs import read_wave
 from ser_bench.errors import PluginError, SerBenchError, TranscriptError
@@ -30,6 +30,12 @@ from ser_bench.scoring.ceiling import ceiling
 from ser_bench.training.batches import Inputs
 from ser_bench.transcripts import store
 from ser_bench.transcripts.wer import PartitionWer, partition_wer
+
+
+def _stamp(path: str) -> str:
+    status = Path(path).stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -53,6 +59,10 @@ class Corpus:
     """What to do about transcripts that are missing."""
     wer: dict[str, PartitionWer] | None = None
     """By partition, how far an ASR system's texts are from the human ones; None without either."""
+    read: Callable[[str], NDArray[np.float32]] = read_wave
+    """Path -> wave [n], mono 16 kHz."""
+    stamp: Callable[[str], str] = _stamp
+    """Path -> what changes when its wave does."""
     ceiling: dict[str, Any] = dataclasses.field(default_factory=dict)
     """By partition that is scored, how far raters agree (``scoring.ceiling``); None without their ratings."""
 
@@ -97,6 +107,10 @@ def open_corpus(
         TranscriptError: the transcript source is unknown, or of other audio.
         ConditionError: the condition is unknown or malformed.
     """
+    # Here, since it imports datasets, which a machine that only measures speed need not have.
+    from ser_bench.corpus.msp_podcast import MspPodcast
+    from ser_bench.corpus.msp_podcast import rows as rows_of
+
     heard = conditions.parse(condition, cache=cache)
     if str(place) == "demo":
         place = cached_demo(cache)
@@ -271,10 +285,10 @@ def _frames(
         costs = [float(seconds) for part in rows.values() for seconds in part.duration]
         key["condition"] = corpus.condition.key
         dtype = stored_as or storing.dtype
-        stamps = [] if storing.mode == "off" else [_stamp(path) for path in paths]
+        stamps = [] if storing.mode == "off" else [corpus.stamp(path) for path in paths]
 
         def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
-            wave = corpus.condition(read_wave(paths[number]), names[number])
+            wave = corpus.condition(corpus.read(paths[number]), names[number])
             return audio_array(module, wave, device, plan.recipe.frontend_precision), False
     else:
         texts = [text or "" for part in rows.values() for text in part.transcript]
@@ -301,7 +315,29 @@ def _frames(
     if storing.mode == "off":
         return frames.Computed(names, make, dtype)
     told = None if progress is None else (lambda done, total: progress(f"{modality} front end", done, total))
-    return frames.store(cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, progress=told)
+    each = _several(device) if modality == "audio" and getattr(module, "frontend_threads", False) else map
+    with _without_tf32():  # here too: what one utterance sets and sets back must not reach another
+        return frames.store(
+            cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, each=each, progress=told
+        )
+
+
+def _several(device: torch.device) -> frames.Each:
+    """Return how several utterances are made at once, each alone and with the same result as one after the other.
+
+    On the CPU each takes one thread instead of all threads taking one: the convolutions of one utterance are too small
+    to be divided well. On a GPU files are read while it computes.
+    """
+
+    def each(make: frames.Make, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray[Any, Any], bool]]:
+        threads = torch.get_num_threads()
+        alone = None if device.type == "cuda" else partial(torch.set_num_threads, 1)
+        try:
+            yield from in_order(make, numbers, threads=max(threads, 2), ahead=2 * max(threads, 2), start=alone)
+        finally:
+            torch.set_num_threads(threads)  # which is also what later threads start from
+
+    return each
 
 
 @contextmanager
@@ -319,6 +355,8 @@ def _without_tf32() -> Iterator[None]:
 @contextmanager
 def _quiet_datasets() -> Iterator[None]:
     """Hide the library's own bars for a while: ``progress`` tells what is going on."""
+    import datasets
+
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -326,8 +364,3 @@ def _quiet_datasets() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def _stamp(path: str) -> str:
-    status = Path(path).stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -40,6 +40,11 @@ class Task:
     """Whether this is somebody's run, named as a first stage: nothing is added to it."""
 
     @property
+    def name(self) -> str:
+        """What its folder is called where no other is given: no two that differ in anything but the seed are alike."""
+        return f"{records.safe_name(self.plan.name)}-{records.digest(self.settings, 8)}"
+
+    @property
     def freezes(self) -> bool:
         """Whether the encoders are frozen."""
         return self.strategy in trained.FREEZING
@@ -122,7 +127,7 @@ def resolve(
             transcripts_sha256=corpus.transcripts_sha256 if "text" in plan.reads else None,
             first_stage=None if first is None else first.settings,
         )
-        return Task(
+        made = Task(
             plan=plan,
             weights=given,
             strategy=strategy,
@@ -130,9 +135,10 @@ def resolve(
             storing=storing,
             accelerator=accelerator,
             settings=settings,
-            folder=Path("runs") / f"{records.safe_name(plan.name)}-{records.digest(settings, 8)}",
+            folder=Path(),
             first=first,
         )
+        return dataclasses.replace(made, folder=Path("runs") / made.name)
 
     if audio_plan is None:
         made = task(plan, chosen, strategy, opened)

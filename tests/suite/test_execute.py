@@ -184,6 +184,25 @@ def test_a_folder_with_another_run_is_refused(spec: Spec, tmp_path: Path) -> Non
     assert plan([spec(out=str(tmp_path / "one"), device=None)])
 
 
+def test_what_a_run_begins_with_is_planned_once_before_it(spec: Spec, tmp_path: Path) -> None:
+    tiny = {"strategy": "finetune-freeze", "weights": ("tiny",), "head_changes": {"epochs": 2}}
+    both = [
+        spec("distilhubert_tinybert", seeds=(1, 2), **tiny),
+        spec("distilhubert_tinybert", **{**tiny, "head_changes": {}}),
+    ]
+    planned = plan(both, out=tmp_path / "runs")
+    assert [(one.system, one.seed, one.spec.strategy) for one in planned] == [
+        ("distilhubert", 1, "finetune"), ("distilhubert", 2, "finetune"),
+        ("distilhubert_tinybert", 1, "finetune-freeze"), ("distilhubert_tinybert", 2, "finetune-freeze"),
+        ("distilhubert_tinybert", 1, "finetune-freeze"),
+    ]  # fmt: skip
+    first = planned[0].spec
+    assert (first.plugin, first.changes, first.weights, first.head_changes) == ("distilhubert", QUICK, ("tiny",), {})
+    alone = plan([spec("distilhubert", weights=("tiny",), seeds=(1, 2))], out=tmp_path / "runs")
+    assert [one.folder for one in alone] == [one.folder for one in planned[:2]]  # it is that system's own run
+    assert {one.folder.parent for one in planned} == {tmp_path / "runs"}
+
+
 # --- working off -----------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +303,24 @@ def test_what_begins_with_another_run_comes_after_it(
     assert [outcome.planned.folder.name for outcome in outcomes] == ["late", "run", "run", "run"]
     assert "finetune-freeze" in starter.calls[-1].words
     assert not any("finetune-freeze" in call.words for call in starter.calls[:-1])
+
+
+def test_whatever_ends_a_suite_ends_its_runs(
+    spec: Spec, pretended: Callable[..., Pretended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended()
+    stopped: list[int] = []
+    monkeypatch.setattr(Pretended.Worker, "stop", lambda worker: stopped.append(worker.seed))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(outcome: Outcome) -> None:
+        if outcome.planned.seed == 1:
+            signal.raise_signal(signal.SIGTERM)  # as a cluster does before it takes its machine back
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(seeds(spec, 5, tmp_path / "run"), out=tmp_path, jobs=3, told=told)
+    assert stopped == [2, 3]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- real processes --------------------------------------------------------------------------------------------------

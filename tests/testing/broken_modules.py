@@ -122,6 +122,18 @@ class Dithers(Audio):
         return super().frontend(wave + 1e-3 * torch.randn(len(wave), device=wave.device))
 
 
+class Drifts(Audio):
+    """Every other call outside training gives a little more, by less than what padding may do."""
+
+    calls = 0
+
+    def forward(self, frames: Tensor, lengths: Tensor, *, layers: bool = False) -> Encoded:
+        self.calls += not self.training
+        found = super().forward(frames, lengths, layers=True)
+        states = tuple(state * (1 + 2e-6 * (self.calls % 2)) for state in found.layers or ())
+        return Encoded(states[-1], lengths, states if layers else None)
+
+
 class LogOfSilence(Audio):
     floor = 0.0
 
@@ -330,6 +342,19 @@ class WholePeeks(WholeIgnoresText):
     def forward(self, audio: Any, audio_lengths: Any, text: Any, text_lengths: Any) -> Tensor:
         predicted = super().forward(audio, audio_lengths, text, text_lengths)
         return predicted if text is None else predicted + text.float().mean()
+
+
+class WholePeeksAtAudio(WholeSystem):
+    """Says that it reads text alone, and takes the audio if it gets hold of it."""
+
+    def __init__(self, weights: Any, **kwargs: Any) -> None:
+        super().__init__(weights, **kwargs)
+        self.audio.requires_grad_(False)
+        self.head = Head(None, 16, dropout=0.0)
+
+    def forward(self, audio: Any, audio_lengths: Any, text: Any, text_lengths: Any) -> Tensor:
+        predicted: Tensor = self.head(None, pool("mean", self.text(text, text_lengths).hidden, text_lengths))
+        return predicted if audio is None else predicted + audio.float().mean()
 
 
 class WholeWithoutFrontend(WholeIgnoresText):

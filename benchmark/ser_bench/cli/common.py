@@ -56,15 +56,20 @@ def open_release(place: str, arguments: argparse.Namespace, progress: Any) -> An
     return Release.open(folder, version=arguments.release, cache=arguments.cache, progress=progress)
 
 
-def recipe_changes(words: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return what ``--set [head_]recipe.KEY=VALUE`` words change, by recipe.
+def leads() -> bool:
+    """Tell whether this process is the one that prints, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def recipe_changes(words: Sequence[str], recipes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return what ``--set`` words change, by recipe.
 
     Raises:
-        TrainingError: a word is none of these.
+        TrainingError: a word is no ``recipe.KEY=VALUE``.
     """
     from ser_bench.errors import TrainingError
 
-    changes: dict[str, dict[str, str]] = {"recipe": {}, "head_recipe": {}}
+    changes: dict[str, dict[str, str]] = {name: {} for name in recipes}
     for word in words:
         key, equals, value = word.partition("=")
         whose, dot, field = key.partition(".")
@@ -72,11 +77,6 @@ def recipe_changes(words: Sequence[str]) -> dict[str, dict[str, str]]:
             raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
         changes[whose][field] = value
     return changes
-
-
-def leads() -> bool:
-    """Tell whether this process is the one that prints, of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: dict[str, Any]) -> int:

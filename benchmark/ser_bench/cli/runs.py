@@ -122,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if not (arguments.plugin or arguments.audio or arguments.text):
         raise PluginError("no system was named; give --plugin SYSTEM, or --audio ENC and/or --text ENC.")
-    changes = recipe_changes(arguments.changes)
+    changes = recipe_changes(arguments.changes, ("recipe", "head_recipe"))
     from ser_bench.runner import run
 
     with closing(Reporter()) as progress:

@@ -87,7 +87,7 @@ def _options(arguments: argparse.Namespace) -> Any:
     from ser_bench.scoring.compare import MARGIN
     from ser_bench.studies import Options
 
-    changes = recipe_changes(arguments.changes)
+    changes = recipe_changes(arguments.changes, ("recipe", "head_recipe"))
     same = ("corpus", "release", "seeds", "audio", "exact", "device", "frames", "runs", "cache")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in same}
     given |= {name: tuple(getattr(arguments, name)) for name in ("systems", "weights", "transcripts", "conditions")}

@@ -1,4 +1,4 @@
-"""Cards in the Hugging Face hub's form: of a trained model, with scores that the hub shows, and of the dataset builder."""
+"""Cards in the Hugging Face hub's form: of a trained model, scores included, and of the dataset builder."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 def dataset_card(record: Mapping[str, Any]) -> str:
-    """Return the dataset card of the builder, for the release that a run was scored on: how to build it, no data."""
+    """Return the dataset card of the builder, of the release that a run was scored on: how to build it, no data."""
     corpus = record["corpus"]
     release = corpus["release"] or "unknown"
     counts = [
@@ -126,8 +126,8 @@ def dataset_card(record: Mapping[str, Any]) -> str:
             "",
             f"# {corpus['name']} {release}",
             "",
-            "This card describes a `datasets` builder. It holds no audio, labels or transcripts: MSP-Podcast is licensed "
-            "by its authors (the University of Texas at Dallas), and each user needs a copy of their own.",
+            "This card describes a `datasets` builder. It holds no audio, labels or transcripts: MSP-Podcast is "
+            "licensed by its authors (the University of Texas at Dallas), and each user needs a copy of their own.",
             "",
             "```python",
             "from ser_bench.corpus.msp_podcast import MspPodcast",
@@ -146,7 +146,7 @@ def dataset_card(record: Mapping[str, Any]) -> str:
             "",
             "| column | what |",
             "|---|---|",
-            "| utterance, path | name; where the audio lies (`ser_bench.corpus.read_wave` reads it as 16 kHz mono) |",
+            "| utterance, path | name; where the audio lies (`ser_bench.corpus.read_wave` reads it) |",
             "| duration | seconds |",
             "| arousal, valence, dominance | consensus of the raters, 1..7 |",
             "| emotion, speaker, gender, podcast | as the release gives them |",

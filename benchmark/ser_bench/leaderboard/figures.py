@@ -38,7 +38,7 @@ def seen_against_unseen(view: TrackView) -> Drawing | None:
         f"Four panels, one for each attribute and one for the mean; {len(rows)} rows. Below the dashed line a system "
         "is worse on podcasts that it has not seen.",
     )  # fmt: skip
-    drawing.text(16, 24, "CCC on seen (test1) against unseen (test2) podcasts, 95 % intervals", style="title")
+    drawing.text(16, 24, f"CCC on seen (test1) against unseen (test2) podcasts{_intervals(rows)}", style="title")
     _modality_legend(drawing, 16, 42, rows)
     for number, column in enumerate(COLUMNS):
         pairs = [(row, _cell(row, SEEN, column), _cell(row, UNSEEN, column)) for row in rows]
@@ -71,7 +71,7 @@ def size_against_valence(view: TrackView) -> Drawing | None:
         940, 356, f"Parameters against valence, {view.title}",
         f"{len(rows)} rows; the line joins those that no smaller row equals.",
     )  # fmt: skip
-    drawing.text(16, 24, "Valence against model size, with the Pareto front and 95 % intervals", style="title")
+    drawing.text(16, 24, f"Valence against model size, with the Pareto front{_intervals(rows)}", style="title")
     _modality_legend(drawing, 16, 42, rows)
     sizes = [_size(row) for row in rows]
     across = min(sizes) / 1.6, max(sizes) * 1.6
@@ -115,7 +115,7 @@ def drop(view: TrackView) -> Drawing | None:
         940, 128 + height, f"Drop from seen to unseen, {view.title}",
         f"A line for each of {len(rows)} rows in a panel for each attribute; seen at the hollow mark, unseen full.",
     )  # fmt: skip
-    drawing.text(16, 24, f"Drop of CCC from seen to unseen podcasts{told}, 95 % intervals", style="title")
+    drawing.text(16, 24, f"Drop of CCC from seen to unseen podcasts{told}{_intervals(rows)}", style="title")
     drawing.mark(22, 40, "m", solid=False)
     drawing.text(32, 44, "seen (test1)", style="small")
     drawing.mark(122, 40, "m")
@@ -312,7 +312,7 @@ def _name_points(axes: Axes, named: Sequence[tuple[float, float, str]], points: 
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for x, y, name in named:
         words = _short(name, 26)
-        wide = 5.6 * len(words)
+        wide = 6.0 * len(words)
         places = [(x + 7, y - 7), (x - 7 - wide, y - 7), (x + 8, y + 3.5), (x - 8 - wide, y + 3.5)]
         places += [(x - wide / 2, y - 9), (x + 7, y + 14), (x - 7 - wide, y + 14), (x - wide / 2, y + 16)]
         for left, base in places:
@@ -326,6 +326,13 @@ def _name_points(axes: Axes, named: Sequence[tuple[float, float, str]], points: 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _intervals(rows: Sequence[Row]) -> str:
+    """Return what a title says of the lines through marks, if there are any."""
+    cells = [cell for row in rows for of in row.cells.values() for cell in of.values() if cell is not None]
+    shown = len(rows) <= _INTERVALS_UP_TO and any(cell["ci95"] for cell in cells)
+    return ", with 95 % intervals" if shown else ""
 
 
 def _short(name: str, longest: int) -> str:

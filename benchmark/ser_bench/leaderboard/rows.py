@@ -294,7 +294,7 @@ def standings(rows: Sequence[Row]) -> list[Standing]:
     ]
 
 
-_RATERS = {"one": "one rater against the others", "simulated": "a simulated rater"}
+_RATERS = {"one": "human rater", "simulated": "simulated rater"}
 
 
 def references(rows: Sequence[Row]) -> list[Row]:

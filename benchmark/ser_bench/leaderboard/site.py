@@ -30,6 +30,7 @@ _EMOTIONS = {
     "A": "Angry", "C": "Contempt", "D": "Disgust", "F": "Fear", "H": "Happy", "N": "Neutral", "O": "Other", "S": "Sad",
     "U": "Surprise", "X": "No agreement",
 }  # fmt: skip
+_RECIPES = {"recipe": "Recipe", "head_recipe": "Recipe of the second stage, the head's"}
 _SLICES = {"gender": "Gender", "emotion": "Emotion class", "duration": "Duration", "wer": "Word error rate"}
 
 
@@ -90,6 +91,7 @@ def system_page(record: Mapping[str, Any], stem: str, *, reproductions: Sequence
         slices=_all_slices(record),
         commands=reproduce.commands(record),
         words=WORDS,
+        recipes=[(title, record[key]) for key, title in _RECIPES.items() if key in record],
         reproductions=reproductions,
         ceiling=_ceiling(record),
     )
@@ -244,7 +246,33 @@ def _all_slices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             )
         if lines:
             kinds.append({"title": title, "partitions": partitions, "lines": lines})
+    spread = [_speakers(record, partition) for partition in partitions]
+    if any(spread):
+        lines = [
+            {"name": f"{100 * float(q):g} % of speakers below", "sides": [of.get(q, _NO_SPREAD) for of in spread]}
+            for q in _QUANTILES
+        ]
+        title = "Spread over speakers with 10 utterances or more (n: speakers)"
+        kinds.append({"title": title, "partitions": partitions, "lines": lines})
     return kinds
+
+
+_QUANTILES = ("0.1", "0.25", "0.5", "0.75", "0.9")
+_NO_SPREAD = {"count": 0, **dict.fromkeys(ATTRIBUTES)}
+
+
+def _speakers(record: Mapping[str, Any], partition: str) -> dict[str, dict[str, Any]]:
+    """Return, by quantile, how many speakers and the CCC, mean over seeds; empty where there are too few."""
+    found = [run["scores"][partition]["slices"]["speakers"] for run in record["runs"]]
+    known = [attribute for attribute in ATTRIBUTES if all(one.get(attribute) for one in found)]
+    return {
+        q: {
+            **_NO_SPREAD,
+            "count": found[0]["count"],
+            **{attribute: sum(one[attribute][q] for one in found) / len(found) for attribute in known},
+        }
+        for q in (_QUANTILES if known else ())
+    }
 
 
 def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -254,7 +282,7 @@ def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"partition": p, "word": word, **{c: (known[p][c] or {}).get(kind) for c in COLUMNS}}
         for p in ("test1", "test2", "development")
         if p in record["summary"] and known.get(p)
-        for kind, word in (("one", "one rater against the others"), ("simulated", "a simulated rater"))
+        for kind, word in (("one", "human rater"), ("simulated", "simulated rater"))
     ]
 
 

@@ -214,10 +214,10 @@ train or development), *unseen* is test2. A rank is 1 + the number of rows of th
 (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand reported rows, rows with
 random, tiny or local weights, rows without some of the audio, and systems pre-trained on MSP-Podcast. *Not
 verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
-digest stands how far the content confirms it. Rows of status *reference* are no systems: one rater against the mean of
-the others, and a simulated rater against the label. Written by `ser-bench leaderboard render`; not edited by hand.
-`site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/` has it as LaTeX,
-CSV and JSON."""
+digest stands how far the content confirms it. *Reference* rows are people: a rater against the mean of the others,
+and a simulated one, with the noise of real ones, against the label. Written by `ser-bench leaderboard render`; not
+edited by hand. `site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/`
+has it as LaTeX, CSV and JSON."""
 
 
 def status(row: Row) -> str:

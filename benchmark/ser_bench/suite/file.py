@@ -35,9 +35,9 @@ _WORDS: dict[str, tuple[type, ...]] = {
     "tracker": (str,),
 }
 """Key of a run -> what its value, or each of its choices, may be."""
+_RECIPES = {"recipe": "changes", "head_recipe": "head_changes"}
+"""Key of a run that is a table of recipe keys -> the spec's field."""
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", dict: "a table", float: "a number"}
-_RECIPES = ("recipe", "head_recipe")
-"""Tables of a run: the recipe's changes, and those of the second stage of ``finetune-freeze``."""
 _SUITE: dict[str, tuple[type, ...]] = {"out": (str,), "jobs": (int,)}
 
 
@@ -105,14 +105,14 @@ def _check(run: Mapping[str, Any], where: str, faults: list[str]) -> None:
     for word in _choices(plain.get("weights")):
         if isinstance(word, dict):
             faults += _misfits(word, dict.fromkeys(word, (str,)), f"{where}weights.")
-    for whose in _RECIPES:
-        recipe = run.get(whose, {})
+    for name in _RECIPES:
+        recipe = run.get(name, {})
         if not isinstance(recipe, dict):
-            faults.append(f"{where}{whose} is {recipe!r}, expected a table such as {whose}.epochs = 3")
+            faults.append(f"{where}{name} is {recipe!r}, expected a table such as {name}.epochs = 3")
             continue
         flat = _flat(recipe)
-        faults += _unknown(flat, recipes.keys(), f"{where}{whose}.")
-        faults += _misfits(flat, dict.fromkeys(flat, (str, int, float, bool)), f"{where}{whose}.")
+        faults += _unknown(flat, recipes.keys(), f"{where}{name}.")
+        faults += _misfits(flat, dict.fromkeys(flat, (str, int, float, bool)), f"{where}{name}.")
 
 
 def _unknown(given: Iterable[str], known: Iterable[str], where: str) -> list[str]:
@@ -162,26 +162,20 @@ def _merged(common: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]
     """Lay a run's table over the common one; a run that names a system takes nothing of a common one."""
     named = any(key in run for key in ("plugin", "audio", "text"))
     below = {key: value for key, value in common.items() if not (named and key in _SYSTEM)}
-    laid = {whose: _flat(common.get(whose, {})) | _flat(run.get(whose, {})) for whose in _RECIPES}
-    return {**below, **run, **laid}
+    together = {name: _flat(common.get(name, {})) | _flat(run.get(name, {})) for name in _RECIPES}
+    return {**below, **run, **together}
 
 
 def _crossed(merged: Mapping[str, Any]) -> Iterator[RunSpec]:
     """Yield a run for every combination of choices; the seeds of one run stay together."""
-    axes = {key: _choices(value) for key, value in merged.items() if key not in (*_RECIPES, "seed")}
-    axes |= {f"{whose}.{key}": _choices(value) for whose in _RECIPES for key, value in merged[whose].items()}
+    axes = {("", key): _choices(value) for key, value in merged.items() if key not in (*_RECIPES, "seed")}
+    axes |= {(name, key): _choices(value) for name in _RECIPES for key, value in merged[name].items()}
     for chosen in itertools.product(*axes.values()):
-        values = dict(zip(axes, chosen, strict=True))
-        weights = values.pop("weights", ())
+        values: dict[str, dict[str, Any]] = {name: {} for name in ("", *_RECIPES)}
+        for (name, key), value in zip(axes, chosen, strict=True):
+            values[name][key] = value
+        weights = values[""].pop("weights", ())
         parts = [f"{part}={word}" for part, word in weights.items()] if isinstance(weights, dict) else [weights]
-        changes: dict[str, dict[str, Any]] = {whose: {} for whose in _RECIPES}
-        for key in [key for key in values if "." in key]:
-            whose, _, field = key.partition(".")
-            changes[whose][field] = values.pop(key)
-        yield RunSpec(
-            seeds=tuple(dict.fromkeys(_choices(merged.get("seed", 1)))),
-            weights=tuple(parts) if weights else (),
-            changes=changes["recipe"],
-            head_changes=changes["head_recipe"],
-            **values,
-        )
+        options = values[""] | {field: values[name] for name, field in _RECIPES.items()}
+        seeds = tuple(dict.fromkeys(_choices(merged.get("seed", 1))))
+        yield RunSpec(seeds=seeds, weights=tuple(parts) if weights else (), **options)

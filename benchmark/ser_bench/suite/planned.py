@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache as remembered
@@ -64,26 +65,53 @@ def plan(
     for done, spec in enumerate(specs, start=1):
         try:
             _require(spec)
-            found = task.resolve(**spec.options(), cache=cache, opening=opening)
-            folder = found.folder if spec.out is not None else Path(out) / found.folder.name
+            # The name is not known yet, yet a first stage is looked for beside it.
+            place = {} if spec.out is not None else {"out": Path(out) / "unnamed"}
+            found = task.resolve(**spec.options() | place, cache=cache, opening=opening)
+            folder = found.folder if spec.out is not None else Path(out) / found.name
             _require_room(folder, found.settings, settings, free_precision=spec.device is None)
         except SerBenchError as error:
             faults.append(f"{spec}: {error}")
             continue
-        for seed in spec.seeds:
-            planned[folder, seed] = Planned(
-                spec=spec,
-                seed=seed,
-                system=found.plan.name,
-                folder=folder,
-                finished=(folder / f"seed-{seed}" / "result.json").exists(),
-            )
+        stages = [(spec, found.plan.name, folder)]
+        first = None if found.first is None else _first_stage(spec, found.first, cache, opening)
+        if found.first is not None and first is not None:  # made once, for all that begin with it
+            stages.insert(0, (first, found.first.plan.name, found.first.folder))
+        for own, system, at in stages:
+            for seed in spec.seeds:
+                done = (at / f"seed-{seed}" / "result.json").exists()
+                planned[at, seed] = Planned(spec=own, seed=seed, system=system, folder=at, finished=done)
         if progress is not None:
             progress("planning", done, len(specs))
     if faults:
         shown = " ".join(f"({number}) {fault}" for number, fault in enumerate(faults, start=1))
         raise SuiteError(f"{len(faults)} of {len(specs)} runs of the suite cannot be made: {shown}")
     return list(planned.values())
+
+
+def _first_stage(spec: RunSpec, first: Any, cache: Path | None, opening: Callable[..., Any]) -> RunSpec | None:
+    """Return the run that a ``finetune-freeze`` begins with (``first``, a ``task.Task``).
+
+    None where it is somebody's, or one that no command makes by itself: then the run makes it on its way.
+    """
+    from ser_bench import host, task
+
+    if first.given:
+        return None
+    plan = first.plan
+    composed = {"plugin": None, "audio": plan.audio.spec.name, "head": plan.head.spec.name, "depth": plan.depth}
+    named = {"plugin": plan.name, "audio": None, "head": None, "depth": None}
+    own = dataclasses.replace(
+        spec,
+        **(named if ("system", plan.name) in host.host().offers else composed),
+        text=None,
+        transcripts=None,
+        strategy="finetune",
+        weights=tuple(word.removeprefix("audio=") for word in spec.weights if not word.startswith("text=")),
+        head_changes={},
+        out=str(first.folder),
+    )
+    return own if task.resolve(**own.options(), cache=cache, opening=opening).settings == first.settings else None
 
 
 def _require(spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class RunSpec:
             value = getattr(self, name)
             words += [f"{name} {value}"] if value is not None else []
         words += [self.strategy] if self.strategy != "finetune" else []
-        return ", ".join([*words, *self._set(str)])
+        return ", ".join([*words, *self._set()])
 
     def options(self) -> dict[str, Any]:
         """Return the options that tell which run it is, as ``task.resolve`` takes them."""
@@ -60,14 +60,13 @@ class RunSpec:
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             given += [] if one.name in apart or value == one.default else _option(one.name, value)
-        given += _option("set", self._set(_spelled))
+        given += _option("set", self._set())
         given += ["--allow-missing"] if self.allow_missing else []
         return [*given, "--seed", str(seed), "--out", out, *_option("cache", cache), "--resume"]
 
-    def _set(self, spelled: Callable[[Any], str]) -> list[str]:
-        """Return what is changed in its recipes, as on a command line."""
-        both = {"recipe": self.changes, "head_recipe": self.head_changes}
-        return [f"{whose}.{key}={spelled(value)}" for whose, changes in both.items() for key, value in changes.items()]
+    def _set(self) -> list[str]:
+        both = (("recipe", self.changes), ("head_recipe", self.head_changes))
+        return [f"{whose}.{key}={_spelled(value)}" for whose, changes in both for key, value in changes.items()]
 
 
 def _option(name: str, value: Any) -> list[str]:

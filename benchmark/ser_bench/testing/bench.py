@@ -90,8 +90,8 @@ class Bench:
         return subject
 
 
-def train(subject: Subject, steps: int, *, rate: float, enough: float = 0.0) -> list[float]:
-    """Train on one batch with Adam until the loss is ``enough`` of its start; returns the loss of every step."""
+def train(subject: Subject, steps: int, *, rate: float) -> list[float]:
+    """Train on one batch with Adam; returns the loss of every step."""
     samples = subject.samples(SHORT)
     target = labels(len(SHORT)).to(subject.device)
     subject.module.train()
@@ -100,8 +100,6 @@ def train(subject: Subject, steps: int, *, rate: float, enough: float = 0.0) -> 
     for _ in range(steps):
         loss: Any = ccc_loss(subject.predictions(samples), target)
         losses.append(float(loss.detach()))
-        if losses[-1] <= enough * losses[0]:
-            break
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -1,23 +1,25 @@
 """Check any installed plugin against what the rest of ser-bench relies on.
 
-A plugin's own test, whole::
+A distribution's own test, whole::
 
     import pytest
-    from ser_bench.testing import Outcome, check
+    from ser_bench.testing import check, offered_by
 
-    @pytest.mark.parametrize("outcome", check("head", "mine"), ids=lambda outcome: outcome.check)
-    def test_the_contract(outcome: Outcome) -> None:
-        assert outcome.ok, outcome.detail
+    @pytest.mark.parametrize(("kind", "name"), offered_by("my-plugins"))
+    def test_it_keeps_the_contract(kind, name):
+        assert [str(outcome) for outcome in check(kind, name) if not outcome.ok] == []
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ser_bench.errors import PluginError
 from ser_bench.host import Host, host
 from ser_bench.interface import Kind, Weights
 
@@ -88,3 +90,39 @@ def check(
             if progress is not None:
                 progress(f"checking {kind}:{name}", done, len(applicable))
     return outcomes
+
+
+def offered_by(distribution: str, *, found: Host | None = None) -> list[tuple[Kind, str]]:
+    """Return kind and name of all that a distribution offers, for its tests to run over; not of families.
+
+    Args:
+        distribution: its name, as pip knows it.
+        found: where it is looked for; None: all that is installed.
+
+    Raises:
+        PluginError: it offers nothing, one of its entry points does not load, or another distribution offers one of its
+            names too. A test that is given nothing would pass.
+    """
+    where = found or host()
+    broken = [str(failure) for failure in where.failures if _same(failure.distribution, distribution)]
+    theirs = [offers for offers in where.offers.values() if any(_same(o.distribution, distribution) for o in offers)]
+    twice = [f"{offers[0].spec.kind}:{offers[0].spec.name}" for offers in theirs if len(offers) > 1]
+    if twice:
+        broken.append(f"{', '.join(twice)} of {distribution} is offered more than once, which makes it unusable")
+    if broken:
+        raise PluginError("; ".join(broken))
+    if not theirs:
+        raise PluginError(
+            f"{distribution} offers nothing. Install it (`pip install --editable .`), and give its pyproject.toml an "
+            "entry point of the group ser_bench that names the module with the hooks."
+        )
+    usable = [offer.spec for offer in where.usable() if _same(offer.distribution, distribution)]
+    if not usable:
+        raise PluginError(f"{distribution} offers families alone; check what one describes, as KIND:FAMILY:ADDRESS.")
+    return sorted((spec.kind, spec.name) for spec in usable)
+
+
+def _same(one: str, other: str) -> bool:
+    """Compare names of distributions as pip does."""
+    plain, like = (re.sub("[-_.]+", "-", name).lower() for name in (one, other))
+    return plain == like
