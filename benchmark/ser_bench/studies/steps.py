@@ -127,7 +127,11 @@ def steps(study: Study, options: Options, progress: Progress | None = None) -> S
     missing = dict.fromkeys(pair for pair in wanted if not texts.there(*pair))
     makeable = {pair: texts.transcription(*pair) for pair in missing}
     ready = [cell for cell in cells if makeable.get((cell.spec.transcripts, "clean")) is None]
-    planned = plan([cell.spec for cell in ready], out=options.runs, cache=options.cache, progress=progress)
+    # A suite adds the first stage of FT=>FRZ by itself; the study's own, which is the same run, comes after and stays.
+    order = sorted(ready, key=lambda cell: cell.spec.strategy != "finetune-freeze")
+    planned = plan([cell.spec for cell in order], out=options.runs, cache=options.cache, progress=progress)
+    places = {id(cell.spec): place for place, cell in enumerate(cells)}
+    planned.sort(key=lambda one: places.get(id(one.spec), len(cells)))
     own = Steps(
         transcriptions=tuple(step for step in makeable.values() if step is not None),
         cells=tuple(cells),
@@ -198,7 +202,7 @@ class _Texts:
         if source is None or source not in known_names():
             return None
         words = ["transcribe", "--corpus", self.options.corpus, "--asr", source]
-        given = {"condition": condition if condition != "clean" else None, "release": self.options.release}
-        given |= {"device": self.options.device, "cache": self.options.cache}
+        given: dict[str, Any] = {"condition": None if condition == "clean" else condition}
+        given |= {"release": self.options.release, "device": self.options.device, "cache": self.options.cache}
         words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
         return Transcription(asr=source, condition=condition, words=tuple(words))
