@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -143,12 +144,7 @@ def steps(study: Study, options: Options, progress: Progress | None = None) -> S
     if lost:
         raise StudyError(f"'{lost[0]}' is the same run as another of this study. Name each system and source once.")
     scores = [_score(s, own.folders[s.of], options) for s in scorings if s.of in own.folders and s not in own.left_out]
-    return Steps(**{**vars_of(own), "scores": tuple(scores)})
-
-
-def vars_of(own: Steps) -> dict[str, Any]:
-    """Return the fields of steps."""
-    return {name: getattr(own, name) for name in ("transcriptions", "cells", "planned", "scores", "left_out")}
+    return dataclasses.replace(own, scores=tuple(scores))
 
 
 def record_of(folder: Path, seeds: Sequence[int]) -> Json:
