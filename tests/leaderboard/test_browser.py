@@ -294,11 +294,30 @@ def test_the_pages_statistics_are_those_of_the_benchmark(visit: Any, board: Path
                 assert (found["verdict"], found["negligible"]) == (expected.verdict, expected.negligible)
                 looked.add((len(blocks[0]), len(blocks[1]), found["verdict"]))
     assert len({seeds[:2] for seeds in looked}) > 4
+    rng = np.random.default_rng(0)
+    for clusters, size in ((1, 30), (3, 40), (4, 5), (6, 200), (40, 12)):
+        sets = [[_block(rng, clusters, size) for _ in range(seeds)] for seeds in (2, 1)]
+        found = page.evaluate("([a, b]) => serBench.statistics.compare(a, b, 0.05)", sets)
+        for name, expected in compare(*sets, margin=0.05).items():
+            assert expected is not None
+            limits = [None, None] if expected.ci95 is None else list(expected.ci95)
+            told = [found[name]["value"], *(found[name]["ci95"] or (None, None)), found[name]["p"]]
+            assert told == [pytest.approx(x, abs=1e-9) for x in (expected.value, *limits, expected.p_value)]
+            assert found[name]["verdict"] == expected.verdict
     grid = [(f, level) for f in (0.3, 0.5, 1.0, 2.7, 9.3, 40.0, 511.5, 1e6) for level in (0.9, 0.95, 0.999)]
     quantiles = page.evaluate("grid => grid.map(([f, level]) => serBench.statistics.quantile(f, level))", grid)
     assert quantiles == pytest.approx([special.stdtrit(max(f, 0.5), (1 + level) / 2) for f, level in grid], rel=1e-9)
     shares = page.evaluate("grid => grid.map(([f, t]) => serBench.statistics.below(-5 * t, f))", grid)
     assert shares == pytest.approx([special.stdtr(f, -5 * t) for f, t in grid], rel=1e-9)
+
+
+def _block(rng: np.random.Generator, clusters: int, size: int) -> dict[str, Any]:
+    """Make a block of clusters of about one size."""
+    columns = ("arousal", "valence", "dominance", "mean")
+    full = {name: round(float(rng.uniform(0.2, 0.8)), 6) for name in columns}
+    out = {name: (full[name] + rng.normal(0, 0.01, clusters)).round(6).tolist() for name in columns}
+    sizes = [size + k for k in range(clusters)]
+    return {"metric": "ccc-1", "digest": "a", "sizes": sizes, "full": full, **out}
 
 
 def test_a_damaged_data_file_is_told(browser: Any, board: Path, tmp_path: Path) -> None:

@@ -143,6 +143,25 @@ def test_a_page_says_how_it_was_made(made: Path) -> None:
             assert f"± {cell['std']:.3f}" in text
 
 
+def test_the_spread_over_speakers_is_a_slice() -> None:
+    record = made_up_board.record("one", seeds=(1, 2))
+    quantiles = dict(zip(("0.1", "0.25", "0.5", "0.75", "0.9"), (0.1, 0.2, 0.3, 0.4, 0.51), strict=True))
+    for number, run in enumerate(record["runs"]):
+        higher = {q: value + 0.1 * number for q, value in quantiles.items()}
+        run["scores"]["test1"]["slices"]["speakers"] = {"count": 17, "valence": higher}
+    text = site.system_page(record, "one")
+    line = re.search(r"<tr><th scope=\"row\">90 % of speakers below</th>(.*?)</tr>", text)[1]  # type: ignore[index]
+    assert re.findall(r">([^<]+)</td>", line) == [
+        "17",
+        *["–", "0.560", "–"],
+        "0",
+        *"\N{EN DASH}" * 3,
+    ]
+    for run in record["runs"]:
+        run["scores"]["test1"]["slices"]["speakers"] = {"count": 3, "valence": None}
+    assert "of speakers below" not in site.system_page(record, "one")
+
+
 def test_slices_stand_in_their_order(made: Path) -> None:
     path = next((made / "site" / "systems").glob("logmel-*.html"))
     found = re.findall(r'<th scope="row">([^<]*(?:&lt;)?[^<]* s)</th>', path.read_text(encoding="utf-8"))
