@@ -50,7 +50,7 @@ def test_all_examples_are_found(documented: Host) -> None:
     assert documented.failures == []
 
 
-@pytest.mark.parametrize(("kind", "name"), OFFERED)
+@pytest.mark.parametrize(("kind", "name"), [*OFFERED, ("audio", "my_bands:12")])
 def test_an_example_keeps_the_contract(documented: Host, kind: Kind, name: str) -> None:
     outcomes = check(kind, name, found=documented)
     assert [str(outcome) for outcome in outcomes if not outcome.ok] == []

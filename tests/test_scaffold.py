@@ -38,7 +38,7 @@ def test_each_kind_installs_is_listed_and_passes_its_own_test(tmp_path: Path) ->
         fresh.run(["ser-bench", "plugins", "new", f"new-{kind}", "--kind", kind], folder=tmp_path)
     folders = [f"./new-{kind}" for kind in KINDS]
     fresh.run(["pip", "install", *folders], folder=tmp_path)
-    listed = fresh.run(["ser-bench", "plugins", "list"], folder=tmp_path).stdout.splitlines()
+    listed = fresh.run(["ser-bench", "plugins", "list", "--no-count"], folder=tmp_path).stdout.splitlines()
     shown = {tuple(line.split()[:2]) for line in listed if line.split()[-1] == "ok" and " new-" in line}
     expected = {(kind, f"new-{kind}") for kind in KINDS} | {("system", f"new-{kind}") for kind in KINDS}
     assert shown == expected

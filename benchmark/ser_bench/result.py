@@ -100,7 +100,8 @@ def finish(
         "environment": records.environment(
             device_name(device),
             torch.get_num_threads(),
-            {"torch": torch.__version__, "transformers": _version("transformers")},
+            {"torch": torch.__version__, "transformers": _version("transformers")}
+            | ({"processes": str(ranks.count)} if ranks.count > 1 else {}),
         ),
     }
     atomic_write(folder / "result.json", records.canonical(result))

@@ -39,9 +39,9 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
         dim=768,
         depth=12,
         source=Source(
-            repo="torchaudio.pipelines.HUBERT_BASE",
+            repo="pytorch/audio",
             licence="MIT",
-            reference="Hsu et al. 2021, HuBERT, arXiv:2106.07447",
+            reference="torchaudio.pipelines.HUBERT_BASE; Hsu et al. 2021, HuBERT, arXiv:2106.07447",
             trained_on=("LibriSpeech 960 h",),
         ),
         build=_build_encoder,
