@@ -29,8 +29,9 @@ demo: $(VENV)/.installed
 	done
 	$(BIN)/ser-bench leaderboard render --leaderboard $(DEMO)/leaderboard
 
+# A process for each core, up to four, of one thread each; a module's tests stay together, since they share what is made.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

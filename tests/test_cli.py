@@ -110,6 +110,7 @@ def test_the_commands_of_this_version_are_there() -> None:
     assert set(COMMANDS) == {
         "run", "score", "predict", "corpus check", "corpus stats", "corpus demo", "transcribe", "wer", "plugins list",
         "plugins check", "leaderboard render", "leaderboard add", "cache list", "cache remove", "suite", "runs",
+        "speed",
     }  # fmt: skip
 
 
@@ -133,6 +134,7 @@ def test_every_option_is_documented(words: str) -> None:
             "--device --frames --frames-dtype --allow-missing --out --resume --tracker",
         ),
         ("suite", "--dry-run --jobs --cluster"),
+        ("speed", "--plugin --hours --device"),
         ("score", "--run --transcripts --condition --corpus --release --device --out"),
         ("predict", "--run --seed --text --asr --window --device"),
         ("transcribe", "--corpus --asr --condition --window --name --shard --merge --device --beam --compute-type"),

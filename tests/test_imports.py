@@ -19,6 +19,9 @@ SLOW = (*HEAVY, "numpy", "pandas", "pyarrow", "scipy", "tabulate", "tqdm", "soun
 
 # Those that work with torch or datasets and say so at their top; whatever is added counts as light until listed here.
 HEAVY_MODULES = {
+    "ser_bench.cost",
+    "ser_bench.speed",
+    "ser_bench.synthetic",
     "ser_bench.foreign",
     "ser_bench.modules",
     "ser_bench.pooling",
@@ -108,6 +111,10 @@ def test_the_leaderboard_imports_no_torch(tmp_path: Path) -> None:
     assert loaded_by_command(["leaderboard", "add", str(run), "--leaderboard", str(board)], HEAVY) == []
     assert list((board / "records").glob("*.json"))
     assert loaded_by_command(["leaderboard", "render", "--leaderboard", str(board)], HEAVY) == []
+    assert loaded_by_command(["leaderboard", "check", "--leaderboard", str(board)], HEAVY) == []
+    assert loaded_by_command(["leaderboard", "compare", str(run), str(run)], HEAVY) == []
+    words = ["leaderboard", "verify", str(run), "--corpus", str(release), "--cache", str(tmp_path / "cache")]
+    assert loaded_by_command(words, HEAVY) == []
     assert "mean_only" in (board / "README.md").read_text()
 
 
@@ -129,6 +136,23 @@ for name in {[*light, "ser_bench_plugins.hooks"]!r}:
         assert heavy not in sys.modules, f"{{name}} imports {{heavy}}"
 """
     assert loaded(code, HEAVY) == []
+
+
+def test_training_runs_on_a_bare_gpu_machine() -> None:
+    """With torch, accelerate and transformers: what reads corpora, tables and speech is not there."""
+    absent = ("datasets", "pyarrow", "pandas", "evaluate", "jiwer", "faster_whisper", "ctranslate2", "soundfile")
+    import ser_bench.training
+
+    modules = [module.name for module in pkgutil.iter_modules(ser_bench.training.__path__, "ser_bench.training.")]
+    assert {"ser_bench.training.fit", "ser_bench.training.step", "ser_bench.training.ranks"} <= set(modules)
+    code = f"""
+import importlib, sys
+for name in {absent!r}:
+    sys.modules[name] = None  # an import of it fails
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    assert loaded(code, ("torch", "datasets.config", "pyarrow.lib")) == ["torch"]
 
 
 def test_what_a_plugin_file_needs_is_light() -> None:

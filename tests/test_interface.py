@@ -105,6 +105,8 @@ def test_the_recipes_defaults_are_the_papers() -> None:
         ({"optimiser": "sgd"}, "optimiser is 'sgd', expected 'adam' or 'adamw'"),
         ({"batch_size": 1}, "batch_size is 1, expected 2 or more"),  # the CCC of one utterance is not defined
         ({"epochs": 0}, "epochs is 0, expected 1 or more"),
+        ({"precision": "float16"}, "precision is 'float16', expected 'auto' or 'float32' or 'bfloat16'"),
+        ({"frontend_precision": "auto"}, "frontend_precision is 'auto', expected 'float32' or 'bfloat16'"),
         ({"patience": 0}, "patience is 0, expected 1 or more"),
         ({"bucket_batches": 0}, "bucket_batches is 0, expected 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0, expected between 0 and 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,20 +83,24 @@ def predictions(folder: Path) -> np.ndarray:
     return np.stack([table[name].to_numpy() for name in ("arousal", "valence", "dominance")])
 
 
-def test_two_processes_under_a_launcher_give_what_one_gives(release: Path, alone: Path, tmp_path: Path) -> None:
-    started = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--cpu",
-    ]
-    settled = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "ser_bench"]
+def test_two_processes_under_a_launcher_go_on_with_what_one_began(release: Path, alone: Path, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("epoch 1") and done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(**options(release, tmp_path / "run"), progress=interrupt)
+    # --cpu would start one process, whatever the number: accelerate leaves several on CPUs to MPI and to torchrun.
+    started = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    settled = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     done = subprocess.run(
-        [*started, *settled, *words(release, tmp_path / "run", "--json", "--micro-batch", "2")],
+        [
+            *started,
+            *settled,
+            "-m",
+            "ser_bench",
+            *words(release, tmp_path / "run", "--json", "--resume", "--micro-batch", "2"),
+        ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -111,6 +116,8 @@ def test_two_processes_under_a_launcher_give_what_one_gives(release: Path, alone
     assert files[0] == files[1]
     logs = [(folder / "seed-1" / "log.jsonl").read_text().splitlines() for folder in (tmp_path / "run", alone)]
     assert len(logs[0]) == len(logs[1]) == 1 + CHANGES["epochs"]
+    assert record["environment"]["processes"] == "2"
+    assert "processes" not in expected["environment"]
 
 
 def test_interrupted_in_two_processes_and_resumed_in_one(

@@ -38,6 +38,8 @@ from ser_bench.errors import StoreError
 Array = NDArray[Any]
 Make = Callable[[int], tuple[Array, bool]]
 """Utterance number -> its array [t, c] or [t], and whether its text was truncated."""
+Each = Callable[[Make, Sequence[int]], Iterator[tuple[Array, bool]]]
+"""Applies a ``Make`` to numbers and gives the results in their order; it may do several at once."""
 Progress = Callable[[int, int], None]
 """Called with utterances done and utterances in all."""
 
@@ -138,6 +140,7 @@ def store(
     make: Make,
     *,
     dtype: str,
+    each: Each = map,
     progress: Progress | None = None,
 ) -> Store:
     """Open the store of that key, making first what is missing or out of date.
@@ -153,6 +156,7 @@ def store(
         costs: what an utterance's size grows with (seconds, characters), to estimate the disk that will be needed.
         make: gives the array of one utterance.
         dtype: what is stored: ``float16``, ``float32`` or ``int32``.
+        each: how ``make`` is applied; by default to one utterance after the other.
         progress: told after each utterance made.
 
     Raises:
@@ -170,7 +174,7 @@ def store(
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "key.json", text + "\n")
         with _locked(folder):
-            _make(folder, names, stamps, costs, make, dtype, progress)
+            _make(folder, names, stamps, costs, make, dtype, each, progress)
     except OSError as error:
         raise _failed(folder, error) from error
     return Store(folder, names)
@@ -183,6 +187,7 @@ def _make(
     costs: Sequence[float],
     make: Make,
     dtype: str,
+    each: Each,
     progress: Progress | None,
 ) -> None:
     """Make what is missing, part by part, then write the index."""
@@ -198,8 +203,7 @@ def _make(
         data.truncate(kept)  # a kill may have left the start of a part behind
         part: list[dict[str, Any]] = []
         pending = 0
-        for position, number in enumerate(fresh):
-            array, truncated = make(number)
+        for position, (number, (array, truncated)) in enumerate(zip(fresh, each(make, fresh), strict=True)):
             array = _stored(array, dtype, names[number])
             this_width = array.shape[1] if array.ndim == 2 else 0
             if width is None:

@@ -83,6 +83,7 @@ class AudioEncoder(Protocol):
         """Turn one utterance into frames: float32 [n], mono 16 kHz, -1..1 -> [t, c], t >= 1.
 
         Frozen and deterministic; called with the exact length, never padded, once per utterance. Its output is stored.
+        An encoder whose class says ``frontend_threads = True`` promises that several threads may call it at once.
         """
 
     def frontend_state(self) -> Mapping[str, Any]:

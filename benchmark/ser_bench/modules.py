@@ -68,6 +68,11 @@ class Composed(nn.Module):
         with calling(whose, "in frontend_state"):
             return checked_state(encoder.frontend_state(), whose)
 
+    @property
+    def frontend_threads(self) -> bool:
+        """Whether the audio front end says that several threads may call it."""
+        return getattr(self.audio, "frontend_threads", False) is True
+
     def encode(self, modality: str, inputs: Tensor, lengths: Tensor) -> Tensor | Encoded:
         """Encode and, where the head names a pooling, pool: [b, p] ([b, L, p] with layers), else ``Encoded``."""
         encoder, whose = self._encoder(modality)
@@ -130,6 +135,11 @@ class Whole(nn.Module):
         with calling(self.name, "in frontend_state"):
             return checked_state(self.inner.frontend_state(modality), self.name)
 
+    @property
+    def frontend_threads(self) -> bool:
+        """Whether the audio front end says that several threads may call it."""
+        return getattr(self.inner, "frontend_threads", False) is True
+
     def fit(self, rows: Rows) -> None:
         """Let it count or solve what it does on the train rows, if it does."""
         if hasattr(self.inner, "fit"):
@@ -189,6 +199,11 @@ class Frozen(nn.Module):
             if encoder is not None:
                 encoder.eval()
         return self
+
+    @property
+    def frontend_threads(self) -> bool:
+        """Whether several threads may call the audio front end, which an encoder's forward is a part of here."""
+        return self.inner.frontend_threads
 
     @torch.no_grad()
     def audio_frontend(self, wave: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ser_bench import conditions, frames, system
+from ser_bench.ahead import in_order
 from ser_bench.cache import cache_root
 from ser_bench.conditions import CLEAN, Condition
 from ser_bench.corpus.demo import cached_demo
@@ -313,7 +315,29 @@ def _frames(
     if storing.mode == "off":
         return frames.Computed(names, make, dtype)
     told = None if progress is None else (lambda done, total: progress(f"{modality} front end", done, total))
-    return frames.store(cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, progress=told)
+    each = _several(device) if modality == "audio" and getattr(module, "frontend_threads", False) else map
+    with _without_tf32():  # here too: what one utterance sets and sets back must not reach another
+        return frames.store(
+            cache_root(storing.cache), key, names, stamps, costs, make, dtype=dtype, each=each, progress=told
+        )
+
+
+def _several(device: torch.device) -> frames.Each:
+    """Return how several utterances are made at once, each alone and with the same result as one after the other.
+
+    On the CPU each takes one thread instead of all threads taking one: the convolutions of one utterance are too small
+    to be divided well. On a GPU files are read while it computes.
+    """
+
+    def each(make: frames.Make, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray[Any, Any], bool]]:
+        threads = torch.get_num_threads()
+        alone = None if device.type == "cuda" else partial(torch.set_num_threads, 1)
+        try:
+            yield from in_order(make, numbers, threads=max(threads, 2), ahead=2 * max(threads, 2), start=alone)
+        finally:
+            torch.set_num_threads(threads)  # which is also what later threads start from
+
+    return each
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from ser_bench import records, system, tables
+from ser_bench import cost, records, system, tables
 from ser_bench.cache import atomic_write
 from ser_bench.host import Plan
 from ser_bench.prepare import Corpus, Progress
 from ser_bench.scoring.partition import match, score_partition
 from ser_bench.training.batches import Inputs
-from ser_bench.training.device import device_name, peak_memory
+from ser_bench.training.device import device_name, peak_memory, precision
 from ser_bench.training.fit import Position
 from ser_bench.training.predict import predict
 from ser_bench.training.ranks import Ranks
@@ -94,14 +95,49 @@ def finish(
             "train_audio_seconds_per_second": None if rate is None else round(rate, 3),
             "predict_audio_seconds_per_second": round(audio_seconds / took, 3),
             "peak_memory_bytes": peak_memory(device),
+            **_costs(module, plan, corpus, inputs, accelerator, seed, rate),
         },
         "environment": records.environment(
             device_name(device),
             torch.get_num_threads(),
-            {"torch": torch.__version__, "transformers": _version("transformers")},
+            {"torch": torch.__version__, "transformers": _version("transformers")}
+            | ({"processes": str(ranks.count)} if ranks.count > 1 else {}),
         ),
     }
     atomic_write(folder / "result.json", records.canonical(result))
+
+
+def _costs(
+    module: nn.Module,
+    plan: Plan,
+    corpus: Corpus,
+    inputs: Mapping[str, Inputs],
+    accelerator: Accelerator,
+    seed: int,
+    rate: float | None,
+) -> dict[str, Any]:
+    """Tell what training and inference cost beside time and memory; null where that is not known.
+
+    Args:
+        rate: audio seconds a second that were trained on; None where nothing was.
+    """
+    device, recipe = accelerator.device, plan.recipe
+    padding = share = None
+    if rate is not None:
+        known = padding = cost.training_padding(corpus.rows["train"].duration, recipe, seed=seed)
+        kind, part = precision(accelerator), inputs["development"]
+        share = cost.perhaps(
+            lambda: cost.arithmetic_share(module, part, recipe, rate, device=device, precision=kind, padding=known)
+        )
+    front = cost.perhaps(lambda: cost.front_end_rate(module, recipe, device)) if "audio" in plan.reads else None
+    told = cost.perhaps(lambda: cost.inference(module, plan))
+    return {
+        "padding_share": None if padding is None else round(padding, 6),
+        "arithmetic_share": None if share is None else round(share, 6),
+        "front_end_audio_seconds_per_second": None if front is None else round(front, 3),
+        "store_bytes": cost.stored_bytes(inputs),
+        "inference": None if told is None else {key: round(value, 6) for key, value in asdict(told).items()},
+    }
 
 
 def _texts(inputs: Mapping[str, Inputs], corpus: Corpus) -> dict[str, Any]:

@@ -224,7 +224,8 @@ def score(
     source, target = Path(run_folder), Path(out)
     numbers = trained.seeds(source)
     old = records.read_json(source / "settings.json")
-    accelerator = accelerator_for(trained.device_named(device) if device else None, old["recipe"]["precision"])
+    kind = old["recipe"].get("precision", "auto")
+    accelerator = accelerator_for(trained.device_named(device) if device else None, kind)
     first = trained.load(source, seed=numbers[0])
     if transcripts not in (None, "none") and "text" not in first.plan.reads:
         raise PluginError(f"{first.plan.name} reads no text, and --transcripts {transcripts} was given. Leave it out.")

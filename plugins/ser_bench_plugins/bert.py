@@ -16,7 +16,7 @@ from transformers import BertModel, DistilBertModel, PreTrainedModel, RobertaMod
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Tokens, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import attention_mask, mask_spans
+from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 VOCABULARY = "bert-base-uncased-vocab.txt"  # 30,522 entries, from google-research/bert, Apache-2.0
@@ -133,7 +133,7 @@ class Bert(nn.Module):
         mask = attention_mask(own)
         states = [hidden]
         for layer in self.model.get_submodule(self.stack):
-            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            skipped = self.training and dropped(self.regularisation)
             hidden = hidden if skipped else layer(hidden, mask)
             states.append(hidden)
         return Encoded(hidden, lengths, tuple(states) if layers else None)

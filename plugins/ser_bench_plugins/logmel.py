@@ -34,6 +34,7 @@ class LogMel(nn.Module):
 
     filters: Tensor
     window: Tensor
+    frontend_threads = True
 
     def __init__(self, dim: int, depth: int, regularisation: Regularisation) -> None:
         super().__init__()

@@ -21,6 +21,11 @@ def attention_mask(own: Tensor) -> Tensor:
     return own[:, None, None, :].expand(-1, 1, own.shape[1], -1)
 
 
+def dropped(regularisation: Regularisation) -> bool:
+    """Draw whether a transformer layer is skipped (LayerDrop); on the host, so that no GPU is waited for."""
+    return regularisation.layerdrop > 0 and torch.rand([]).item() < regularisation.layerdrop
+
+
 def mask_spans(hidden: Tensor, own: Tensor, regularisation: Regularisation, fill: Tensor | None = None) -> Tensor:
     """Replace random spans of frames by ``fill``, and set random spans of channels to zero.
 

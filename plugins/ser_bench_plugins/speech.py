@@ -16,7 +16,7 @@ from transformers import Data2VecAudioModel, HubertModel, PreTrainedModel, Wav2V
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import attention_mask, mask_spans
+from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ def assemble(
 
 class Speech(nn.Module):
     """A transformers model of the wav2vec 2.0 kind, cut between its convolutional encoder and the rest."""
+
+    frontend_threads = True
 
     def __init__(self, model: PreTrainedModel, regularisation: Regularisation, *, normalise: bool) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class Speech(nn.Module):
         reach = self.reach(hidden, own)
         states = [hidden]
         for layer in self.context.layers:
-            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            skipped = self.training and dropped(self.regularisation)
             hidden = hidden if skipped else self.through(layer, hidden, reach)
             states.append(hidden)
         if self.norm_first:  # the one norm stands after the last layer, and stays there when layers are cut off

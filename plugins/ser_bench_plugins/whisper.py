@@ -12,7 +12,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from ser_bench.errors import PluginError
 from ser_bench.interface import SAMPLE_RATE, Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
-from ser_bench_plugins.masking import attention_mask, mask_spans
+from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
 
@@ -46,6 +46,8 @@ class Whisper(nn.Module):
     On a 30 s clip it computes what transformers' encoder computes; on a shorter one, what the library's layers give on
     the first t positions. A longer one is refused: there are no positions for it.
     """
+
+    frontend_threads = True
 
     def __init__(self, model: WhisperEncoder, regularisation: Regularisation, *, cut: bool) -> None:
         super().__init__()
@@ -99,7 +101,7 @@ class Whisper(nn.Module):
         mask = attention_mask(own)
         states = [hidden]
         for layer in self.layers:
-            skipped = self.training and bool(torch.rand([]) < self.regularisation.layerdrop)
+            skipped = self.training and dropped(self.regularisation)
             hidden = hidden if skipped else layer(hidden, mask)
             states.append(hidden)
         states[-1] = self.norm(hidden)

@@ -9,6 +9,7 @@ import numpy as np
 from ser_bench.scoring import cluster_ids, leave_one_out, score_partition
 from ser_bench.scoring.resampling import join_small
 from ser_bench.scoring.slices import DURATION_EDGES, band
+from ser_bench.scoring.utterances import grain
 
 SYSTEMS = 9
 
@@ -24,13 +25,31 @@ def ccc_and_slope(prediction, label, masks):
     return (top / bottom)[:, 0], slope
 
 
-def solve(predictions, published, bins):
+def standard_error(prediction, labels):
+    """Return the standard error of the CCC over utterances by its influence values: labels [B, n] -> [B]."""
+    p, t = prediction - prediction.mean(), labels - labels.mean(1, keepdims=True)
+    gap = (prediction - labels).mean(1, keepdims=True)
+    top, p2, t2 = 2 * p * t, p * p - (p * p).mean(), t * t - (t * t).mean(1, keepdims=True)
+    bottom = (p * p).mean() + (t * t).mean(1, keepdims=True) + gap**2
+    mean = top.mean(1, keepdims=True)
+    influence = (top - mean - mean / bottom * (p2 + t2 + 2 * gap * (p - t))) / bottom
+    return np.sqrt((influence**2).mean(1) / len(p))
+
+
+def error_and_slope(prediction, label, step=1e-4):
+    """Return the standard error and its derivative by each label [n]."""
+    moved = standard_error(prediction, label + step * np.concatenate([np.zeros((1, len(label))), np.eye(len(label))]))
+    return moved[0], (moved[1:] - moved[0]) / step
+
+
+def solve(predictions, published, bins, widths):
     """Find the labels that fit best what is published, and how sure of each one may be (Gauss-Newton, Laplace).
 
     Args:
         predictions: [S, n].
         published: for each system, (masks [M, n], values [M], rounding unit [M]).
         bins: for each system, (masks [B, n], mean labels [B], rounding unit [B]).
+        widths: for each system, (width of its interval over utterances, rounding unit); None where there is none.
 
     Returns:
         Estimates [n] and their standard deviations [n]; a label's prior is N(mean prediction, 1).
@@ -39,8 +58,8 @@ def solve(predictions, published, bins):
     label, n = start.copy(), predictions.shape[1]
     for loosen in np.geomspace(1e4, 1, 40):
         design, residual = [np.eye(n)], [start - label]
-        for p, (masks, values, unit), (bin_masks, bin_means, bin_unit) in zip(
-            predictions, published, bins, strict=True
+        for p, (masks, values, unit), (bin_masks, bin_means, bin_unit), width in zip(
+            predictions, published, bins, widths, strict=True
         ):
             found, slope = ccc_and_slope(p, label, masks)
             error = loosen * unit / np.sqrt(12)  # the standard deviation of rounding to a unit
@@ -50,6 +69,11 @@ def solve(predictions, published, bins):
             bin_error = bin_unit / np.sqrt(12)
             design.append(share / bin_error[:, None])
             residual.append((bin_means - share @ label) / bin_error)
+            if width is not None:  # 3.92 standard errors, of two rounded limits
+                found, slope = error_and_slope(p, label)
+                error = loosen * width[1] * np.sqrt(2 / 12) / 3.92
+                design.append(slope[None] / error)
+                residual.append(np.array([(width[0] / 3.92 - found) / error]))
         matrix, wanted = np.concatenate(design), np.concatenate(residual)
         step = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
         label = label + np.clip(step, -1, 1)
@@ -64,7 +88,7 @@ def attack(make_rows, make_scored, sizes, *, as_published):
     """
     labels, predictions, speaker = make_scored(sizes, np.linspace(0.2, 0.5, SYSTEMS))
     rows, n = make_rows(labels, speaker), len(labels)
-    published, bins = [], []
+    published, bins, widths = [], [], []
     for p in predictions:
         score = score_partition(p, labels, rows=rows, attributes=("arousal",))
         if as_published:
@@ -90,7 +114,9 @@ def attack(make_rows, make_scored, sizes, *, as_published):
         bin_masks = np.array([np.isin(np.arange(n), part) for part in parts], dtype=float)
         means = np.array([entry["label"] for entry in entries])
         bins.append((bin_masks, means, np.array([max(2 / len(part), 1e-2) for part in parts])))
-    estimate, claimed = solve(predictions[:, :, 0], published, bins)
+        low, high = score.ccc["arousal"]["ci95_utterances"]
+        widths.append((high - low, grain(n)) if as_published else None)
+    estimate, claimed = solve(predictions[:, :, 0], published, bins, widths)
     return np.abs(estimate - labels[:, 0]), claimed
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from ser_bench.scoring import concordance, resample, utterance_interval
+from ser_bench.scoring.utterances import coarse_limits
 
 
 def data(n: int, *, seed: int = 0, k: int = 3):
@@ -92,3 +93,10 @@ def test_where_a_resample_leaves_no_score_there_is_no_interval() -> None:
 def test_any_number_of_resamples() -> None:
     prediction, target = data(100)
     assert [len(resample(prediction, target, resamples=r)) for r in (1, 7, 10, 11, 999)] == [1, 7, 10, 11, 999]
+
+
+def test_published_limits_are_coarse() -> None:
+    assert coarse_limits((0.6127, 0.6983), 100) == [0.625, 0.7]
+    assert coarse_limits((0.61273, 0.69831), 10_000) == [0.613, 0.698]  # multiples of 0.0025, in three decimals
+    assert coarse_limits((-0.004, 0.999), 16) == [0.0, 1.0]
+    assert coarse_limits(None, 100) is None

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import zlib
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from test_frames import anonymous_bytes
 
+from ser_bench import frames
 from ser_bench.errors import TrainingError
-from ser_bench.training.batches import Inputs, batches, epoch_order, length_order, load
+from ser_bench.frames import Computed, Part, Store
+from ser_bench.training.batches import AHEAD, Inputs, batches, epoch_order, length_order, load
 
 N, SIZE = 103, 8  # 103 = 12 x 8 + 7
 DURATION = np.random.default_rng(0).uniform(2.75, 11.0, N)
@@ -151,3 +158,78 @@ def test_padding_is_at_the_end_and_zero() -> None:
         Inputs(utterance=["a"], duration=np.ones(1), labels=inputs.labels[:1], audio=None, text=None), np.array([0])
     )
     assert (silent.audio, silent.audio_lengths, silent.text, silent.text_lengths) == (None, None, None, None)
+
+
+def sparse_store(folder: Path, count: int) -> Store:
+    """Return a store of utterances with the corpus' lengths whose data are a hole in a file: 300 kB each, and free."""
+    rng = np.random.default_rng(0)
+    rows = np.clip(rng.normal(5.69, 2.35, count), 1.91, 11.94) * 50
+    sums = {int(t): zlib.crc32(bytes(int(t) * 512 * 2)) for t in np.unique(rows.astype(int))}
+    starts = np.concatenate([[0], np.cumsum(rows.astype(int))])
+    entries = [
+        {"start": start, "rows": int(t), "sum": sums[int(t)], "stamp": "", "truncated": False}
+        for start, t in zip(starts[:-1].tolist(), rows, strict=True)
+    ]
+    folder.mkdir()
+    frames._write_index(folder, entries, 512, "float16")
+    with (folder / "data.bin").open("wb") as data:
+        data.truncate(int(starts[-1]) * 512 * 2)
+    return Store(folder, [f"{n}.wav" for n in range(count)])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads RssAnon from /proc")
+def test_reading_is_flat_in_memory(tmp_path: Path) -> None:
+    """Anonymous memory over 29 GB of frames is what it is over a hundredth of that, but for index and names."""
+
+    def after_reading(count: int) -> int:
+        store = sparse_store(tmp_path / str(count), count)
+        duration = store._rows / 50
+        inputs = Inputs(utterance=store.names, duration=duration, labels=np.zeros((count, 3)), audio=store, text=None)
+        order = epoch_order(duration, 16, 8, seed=1, epoch=0)
+        assert len(order) == count // 16
+        for batch in batches(inputs, order[:62], torch.device("cpu")):
+            assert batch.audio is not None
+            assert batch.audio.shape[2] == 512
+        return anonymous_bytes()
+
+    few = after_reading(1000)
+    many = after_reading(100_000)
+    assert (tmp_path / "100000" / "data.bin").stat().st_size > 29e9
+    assert many - few < 300e6  # the bar is 1.5 GB
+
+
+def test_nothing_is_read_ahead_after_the_last_batch_that_was_wanted() -> None:
+    read: list[int] = []
+
+    class Counted(list):  # type: ignore[type-arg]
+        def __getitem__(self, number: Any) -> Any:
+            read.append(number)
+            return super().__getitem__(number)
+
+    data = Inputs(
+        utterance=[str(n) for n in range(100)],
+        duration=np.ones(100),
+        labels=np.zeros((100, 3), np.float32),
+        audio=Counted([np.ones((3, 2), np.float16)] * 100),  # type: ignore[arg-type]
+        text=None,
+    )
+    loaded = batches(data, [np.array([n]) for n in range(100)], torch.device("cpu"))
+    assert next(loaded).index.tolist() == [0]
+    loaded.close()  # type: ignore[attr-defined]
+    assert len(read) <= 1 + AHEAD
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_what_is_computed_on_the_fly_is_computed_in_the_main_thread() -> None:
+    seen = []
+
+    def make(number: int) -> tuple[Any, bool]:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return np.ones((2, 3), np.float32), False
+
+    computed = Computed(list("abcd"), make, "float32")
+    data = Inputs(
+        utterance=list("ab"), duration=np.ones(2), labels=np.zeros((2, 3)), audio=Part(computed, 2, 2), text=None
+    )
+    assert len(list(batches(data, [np.array([0]), np.array([1])], torch.device("cpu")))) == 2
+    assert seen == [True, True]

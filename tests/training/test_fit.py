@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import copy
+import errno
 import gc
 import json
 import logging
+import os
+import re
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,17 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from training.toys import accelerator, composed, inputs
 
 from ser_bench import saved
-from ser_bench.errors import TrainingError
+from ser_bench.errors import StoreError, TrainingError
+from ser_bench.host import host
 from ser_bench.interface import Recipe
 from ser_bench.scoring.ccc import concordance
-from ser_bench.system import Composed, Frozen
+from ser_bench.system import Composed, Frozen, build, fit_texts
 from ser_bench.training import fit as fitting
-from ser_bench.training.batches import Inputs
+from ser_bench.training.batches import Batch, Inputs
+from ser_bench.training.device import accelerator_for, precision
 from ser_bench.training.fit import Position, fit
 from ser_bench.training.predict import predict
+from ser_bench.training.ranks import Ranks
+from ser_bench.training.step import backward
 
 RECIPE = Recipe(batch_size=8, learning_rate=1e-2, epochs=12, patience=12)
 TRAIN, DEVELOPMENT = inputs(60, seed=1), inputs(24, seed=2, name="development")
@@ -257,6 +267,119 @@ def test_out_of_memory_names_its_batch(tmp_path: Path, fault: Callable[[torch.Te
         f"out of memory on a batch of 8 utterances, 8 at once (longest {TRAIN.duration[index].max():.1f} s; first: "
         f"{batch_names(2)}). Use --micro-batch 4 (the same gradient), a smaller depth, or a larger device."
     )
+
+
+def test_out_of_memory_on_the_cpu_is_told_alike(tmp_path: Path) -> None:
+    def full(found: torch.Tensor) -> torch.Tensor:
+        return found + torch.empty(1 << 62, dtype=torch.uint8)
+
+    with pytest.raises(TrainingError, match=r"out of memory on a batch of 8 utterances, 2 at once .* --micro-batch 1 "):
+        train(Failing(composed(), full, step=1), tmp_path, micro_batch=2)
+    with pytest.raises(
+        TrainingError, match=r"out of memory .*, 1 at once .*\. Use a smaller depth, or a larger device\."
+    ):
+        train(Failing(composed(), full, step=1), tmp_path, micro_batch=1)
+
+
+@pytest.mark.parametrize("written", ["last.safetensors", "best-1.safetensors", "log.jsonl"])
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """The disk fills up while the first epoch is being written down."""
+    systems = composed(dropout=0.2), composed(dropout=0.2), composed(dropout=0.2)
+    train(systems[0], tmp_path / "undisturbed")
+    folder = tmp_path / "full"
+    synced, full = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        name = Path(f"/proc/self/fd/{handle}").readlink().name
+        if written in name and (folder / "checkpoints" / "last.safetensors").exists() and not full:
+            full.append(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(TrainingError) as caught:
+        train(systems[1], folder, checkpoint_minutes=1e9)
+    said = str(caught.value)
+    assert re.match(
+        rf"training stopped at epoch \d, step \d+: .*{re.escape(written)} cannot be written \(No space left", said
+    )
+    assert said.endswith(
+        f"Make room or correct the folder; {folder / 'checkpoints' / 'last.safetensors'} is whole: add --resume."
+    )
+    expected = {"best-0.safetensors", "last.safetensors"} | ({"best-1.safetensors"} if written[:4] == "last" else set())
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == expected  # nothing half-written
+    train(systems[2], folder, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(systems[0].parameters(), systems[2].parameters(), strict=True))
+    assert [line["epoch"] for line in lines(folder)] == [line["epoch"] for line in lines(tmp_path / "undisturbed")]
+
+
+def test_a_store_that_cannot_be_read_stops_it(tmp_path: Path) -> None:
+    class Damaged(list):  # type: ignore[type-arg]
+        def __getitem__(self, number: Any) -> Any:
+            if number == 7:
+                raise StoreError("the frames store x is damaged: the checksum of train_7.wav differs.")
+            return super().__getitem__(number)
+
+    assert TRAIN.audio is not None
+    with pytest.raises(StoreError, match=r"checksum of train_7\.wav differs"):
+        train(composed(), tmp_path, data=replace(TRAIN, audio=Damaged(TRAIN.audio)))
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["best-0.safetensors", "last.safetensors"]
+
+
+class _Looks(TorchDispatchMode):
+    """Counts what would make the host wait for a GPU: values brought over, and sizes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), options: Any = None) -> Any:
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.seen.append(str(function))
+        return function(*given, **(options or {}))
+
+
+@pytest.mark.parametrize("plugin", ["distilhubert_tinybert", "whisper_base_minilm", "logmel_words"])
+def test_a_step_never_looks_at_a_value(plugin: str) -> None:
+    plan = host().plan(plugin)
+    system = build(plan, dict.fromkeys(plan.parts, "tiny"), plan.recipe).train()
+    fit_texts(system, ["a b"])
+    lengths = torch.tensor([31, 20, 9, 31])
+    widths = {"distilhubert_tinybert": 16, "whisper_base_minilm": 32, "logmel_words": 64}
+    audio, ids = torch.randn(4, 31, widths[plugin]), torch.ones(4, 7, dtype=torch.int64)
+    batch = Batch(np.arange(4), audio, lengths, ids, torch.tensor([7, 3, 1, 5]))
+    given = {"seed": (1, 1, 0), "ranks": Ranks(), "autocast": contextlib.nullcontext}
+    optimiser = fitting._optimiser(system, plan.recipe)
+    for parts in ([batch], [batch, batch]):
+        labels = torch.rand(4 * len(parts), 3)
+        with _Looks() as looks:
+            backward(system, parts, labels, torch.arange(3), **given)  # type: ignore[arg-type]
+            optimiser.step()
+        assert looks.seen == []
+    with _Looks() as looks:
+        float(audio.sum())
+    assert looks.seen  # the watch is awake
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_in_bfloat16(tmp_path: Path, micro_batch: int | None) -> None:
+    """Encoders compute in bfloat16, weights and heads stay in float32, and it learns the same."""
+    kinds = set()
+    system = composed()
+    system.audio.layers[1].register_forward_hook(lambda module, given, found: kinds.add(found.dtype))
+    system.head.register_forward_hook(lambda module, given, found: kinds.add((found.dtype, "head")))
+    torch.manual_seed(0)
+    recipe = replace(RECIPE, learning_rate=3e-2, epochs=20, patience=20)
+    with_bfloat16 = accelerator_for(torch.device("cpu"), "bfloat16")
+    assert precision(with_bfloat16) == "bfloat16"
+    given = {"seed": 1, "folder": tmp_path, "accelerator": with_bfloat16, "micro_batch": micro_batch}
+    at = fit(system, TRAIN, DEVELOPMENT, recipe, **given)  # type: ignore[arg-type]
+    assert kinds == {torch.bfloat16, (torch.float32, "head")}
+    assert {p.dtype for p in system.parameters()} == {torch.float32}
+    assert at.best_ccc > 0.9
 
 
 def test_another_shape(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,24 @@ def open_release(place: str, arguments: argparse.Namespace, progress: Any) -> An
 def leads() -> bool:
     """Tell whether this process is the one that prints, of those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def recipe_changes(words: Sequence[str], recipes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return what ``--set`` words change, by recipe.
+
+    Raises:
+        TrainingError: a word is no ``recipe.KEY=VALUE``.
+    """
+    from ser_bench.errors import TrainingError
+
+    changes: dict[str, dict[str, str]] = {name: {} for name in recipes}
+    for word in words:
+        key, equals, value = word.partition("=")
+        whose, dot, field = key.partition(".")
+        if not equals or not dot or whose not in changes:
+            raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
+        changes[whose][field] = value
+    return changes
 
 
 def print_json(value: dict[str, Any]) -> int:

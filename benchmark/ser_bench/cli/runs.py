@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json
+from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json, recipe_changes
 
 
 def add(commands: Any) -> None:
@@ -117,18 +117,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ser_bench.errors import PluginError, TrainingError
+    from ser_bench.errors import PluginError
     from ser_bench.progress import Reporter
 
     if not (arguments.plugin or arguments.audio or arguments.text):
         raise PluginError("no system was named; give --plugin SYSTEM, or --audio ENC and/or --text ENC.")
-    changes: dict[str, dict[str, str]] = {"recipe": {}, "head_recipe": {}}
-    for word in arguments.changes:
-        key, equals, value = word.partition("=")
-        whose, dot, field = key.partition(".")
-        if not equals or not dot or whose not in changes:
-            raise TrainingError(f"--set {word} was given, expected recipe.KEY=VALUE, such as recipe.epochs=10.")
-        changes[whose][field] = value
+    changes = recipe_changes(arguments.changes, ("recipe", "head_recipe"))
     from ser_bench.runner import run
 
     with closing(Reporter()) as progress:

@@ -18,6 +18,7 @@ from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring.partition import HIGHEST, LOWEST
 from ser_bench.scoring.resampling import LEAST
 from ser_bench.scoring.slices import predicted_bins
+from ser_bench.scoring.utterances import coarse_limits
 from ser_bench.strict import strings
 
 _PRIVATE = {
@@ -166,6 +167,15 @@ def _too_fine(record: Mapping[str, Any]) -> str | None:
                             "Score again with `ser-bench score`."
                         )
         for name, scores in one["scores"].items():
+            count = sum(one["resampling"][name]["sizes"])
+            for column, cell in scores["ccc"].items():
+                limits = (cell or {}).get("ci95_utterances")
+                if limits != coarse_limits(limits, count):
+                    return (
+                        f"runs/{number}/scores/{name}/ccc/{column}/ci95_utterances is {limits}, expected multiples of "
+                        f"1 / (4 sqrt {count}) in three decimals, which keeps labels in. Score again with `ser-bench "
+                        "score`."
+                    )
             for place, value, digits in _rounded(scores):
                 if round(value, digits) != value:
                     return (

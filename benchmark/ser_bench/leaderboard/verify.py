@@ -21,6 +21,7 @@ from ser_bench.leaderboard.board import find, predictions_file, record_files
 from ser_bench.leaderboard.submission import check_predictions, names_by_partition
 from ser_bench.scoring.ceiling import ceiling
 from ser_bench.scoring.partition import match, score_partition
+from ser_bench.scoring.utterances import grain
 
 if TYPE_CHECKING:
     from ser_bench.corpus import Release
@@ -29,7 +30,7 @@ Result = Literal["agree", "differ", "cannot be checked"]
 Texts = Callable[[str, str], Mapping[str, str] | None]
 """(transcript source, condition) -> text by utterance, or None where this machine has none."""
 _TOLERANCE = 2e-6  # another machine may round the last of six decimals the other way
-_DRAWN = 1.5e-3  # limits over utterances are drawn, and have three decimals
+_THOUSANDTH = 1.1e-3  # limits over utterances are drawn, and then rounded twice
 _WITHOUT_CLUSTERS = ("intervals", "clusters", "resampling", "slices: speakers")
 
 
@@ -326,7 +327,7 @@ class _Verifier:
             elif what == "slices: wer" and wer is None:
                 self._say(what, "cannot be checked", "there are no texts to count errors in", **place)
             else:
-                tolerance = _DRAWN if what == "utterance intervals" else _TOLERANCE
+                tolerance = grain(len(rows)) + _THOUSANDTH if what == "utterance intervals" else _TOLERANCE
                 self._compare(what, stands, recomputed, tolerance=tolerance, **place)
 
 

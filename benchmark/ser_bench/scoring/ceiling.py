@@ -31,8 +31,8 @@ def ceiling(ratings: Sequence[NDArray[np.float64]], labels: NDArray[np.float64])
     """Score raters as if they were systems.
 
     - ``one``: the CCC of every rating with the mean of the other ratings of its utterance, over all ratings of
-      utterances with two or more (each rater against the mean of the others, as inter-rater agreement is told for
-      AVEC: Ringeval et al. 2015; the CCC for several observers: Barnhart, Haber and Song 2002, Biometrics 58(4), 1020).
+      utterances with two or more: each rater against the mean of the others (the CCC of several observers goes back to
+      Barnhart, Haber and Song 2002, Biometrics 58(4), 1020).
     - ``simulated``: the CCC with the label of a rater who knows the label and rates with the noise of real ones: the
       label plus normal noise of their pooled variance within utterances, rounded to a whole number on 1..7; the mean of
       ``DRAWS`` such raters, seeded.

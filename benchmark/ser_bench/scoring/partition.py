@@ -17,7 +17,7 @@ from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring import resampling as res
 from ser_bench.scoring.ccc import METRIC, check_columns
 from ser_bench.scoring.slices import calibration, slices
-from ser_bench.scoring.utterances import utterance_interval
+from ser_bench.scoring.utterances import coarse_limits, utterance_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 1.0, 7.0
 """The scale of labels and predictions."""
 _DECIMALS = 6
-_COARSE_DECIMALS = 3
-"""Of limits over utterances: they are drawn, and each is one more equation in the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +161,7 @@ def _ccc_block(
             "ci95": _pair(
                 res.interval(float(value[i]), left_out[:, i], loo.sizes, step=res.grain(float(value[i]), loo.sizes))
             ),
-            "ci95_utterances": _pair(utterances[i], digits=_COARSE_DECIMALS),
+            "ci95_utterances": coarse_limits(utterances[i], int(loo.sizes.sum())),
         }
     return block
 
@@ -194,8 +192,8 @@ def _published(loo: res.LeaveOneOut) -> tuple[NDArray[np.float64], NDArray[np.fl
     return res.with_mean(loo.value).round(_DECIMALS), res.with_mean(left_out).round(_DECIMALS)
 
 
-def _pair(low_high: tuple[float, float] | None, *, digits: int = _DECIMALS) -> list[float] | None:
-    return None if low_high is None else [round(v, digits) + 0.0 for v in low_high]
+def _pair(low_high: tuple[float, float] | None) -> list[float] | None:
+    return None if low_high is None else [_round(v) for v in low_high]
 
 
 def _round(value: float | np.float64) -> float:

@@ -14,6 +14,7 @@ Letters: n utterances, k attributes, R resamples, B vectors of counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,3 +87,20 @@ def utterance_interval(
     drawn = with_mean(resample(prediction, target, resamples=resamples, seed=seed))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)  # NaN where one is
     return [None if np.isnan(a) else (float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def coarse_limits(limits: Sequence[float] | None, count: int) -> list[float] | None:
+    """Round limits over ``count`` utterances as they are published: to multiples of ``grain``, in three decimals.
+
+    They hang on every label, most on the outlying ones; with more digits they are one more equation for each.
+    """
+    if limits is None:
+        return None
+    step = grain(count)
+    coarse = np.clip(np.rint(np.array(limits) / step) * step, -1, 1)
+    return [round(float(limit), 3) + 0.0 for limit in coarse]
+
+
+def grain(count: int) -> float:
+    """Return what published limits are multiples of: about a tenth of what such an interval spans."""
+    return float(0.25 / np.sqrt(count))

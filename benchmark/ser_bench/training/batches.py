@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ser_bench.ahead import in_order
 from ser_bench.errors import TrainingError
 from ser_bench.frames import Computed, Frames, whole
 
@@ -124,17 +124,8 @@ def batches(inputs: Inputs, order: Sequence[NDArray[np.int64]], device: torch.de
         for index in order:
             yield load(inputs, index, pinned=pinned).to(device)
         return
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead")
-    try:
-        waiting: deque[Future[Batch]] = deque()
-        for index in order:
-            waiting.append(pool.submit(load, inputs, index, pinned=pinned))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result().to(device)
-        while waiting:
-            yield waiting.popleft().result().to(device)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for batch in in_order(partial(load, inputs, pinned=pinned), order, threads=READERS, ahead=AHEAD):
+        yield batch.to(device)
 
 
 def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ unequal shares of a batch, and it cannot know which parameters the other parts o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -27,9 +28,7 @@ class Ranks:
         self.count = 1 if accelerator is None else int(accelerator.num_processes)
         self.device = torch.device("cpu") if accelerator is None else accelerator.device
         # What the loop has to know goes over the hosts, so that it never waits for a GPU.
-        self._hosts: Any = None
-        if self.count > 1 and distributed.get_backend() != "gloo":
-            self._hosts = distributed.new_group(backend="gloo")
+        self._hosts = None if self.count == 1 else _hosts(distributed.group.WORLD)
 
     @property
     def main(self) -> bool:
@@ -90,6 +89,12 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every process is here."""
         self.agreed([])
+
+
+@cache
+def _hosts(world: object) -> Any:
+    """Return the group that reaches the processes over their hosts; made once for each start of the processes."""
+    return None if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")
 
 
 def _slices(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:
