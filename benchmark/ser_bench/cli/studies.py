@@ -22,9 +22,11 @@ def add(commands: Any) -> None:
     study.add_argument("--systems", metavar="SYSTEM", nargs="+", default=[], help="systems (default: the paper's)")
     study.add_argument("--audio", metavar="ENC", default="hubert_base", help="figure2: whose layers (hubert_base)")
     study.add_argument(
-        "--exact", action="store_true", help="figure2: sum the layers before pooling, as the paper does, and tell how far "
-        "pooling first differs; stores sequences, or with --frames off computes them each epoch",
-    )  # fmt: skip
+        "--exact",
+        action="store_true",
+        help="figure2: sum the layers before pooling, as the paper does, and tell how far pooling first differs; "
+        "stores sequences, or with --frames off computes them each epoch",
+    )
     study.add_argument(
         "--weights", metavar="WEIGHTS", nargs="+", action="extend", default=[], help="as for `run`, for every system"
     )

@@ -202,7 +202,7 @@ def _padded(parts: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _backward(module: nn.Module, predicted: Tensor) -> None:
     if predicted.requires_grad:
-        predicted.square().mean().backward()
+        predicted.square().mean().backward()  # type: ignore[no-untyped-call]
     module.zero_grad()
 
 

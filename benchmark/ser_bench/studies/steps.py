@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,7 +128,11 @@ def steps(study: Study, options: Options, progress: Progress | None = None) -> S
     missing = dict.fromkeys(pair for pair in wanted if not texts.there(*pair))
     makeable = {pair: texts.transcription(*pair) for pair in missing}
     ready = [cell for cell in cells if makeable.get((cell.spec.transcripts, "clean")) is None]
-    planned = plan([cell.spec for cell in ready], out=options.runs, cache=options.cache, progress=progress)
+    # A suite adds the first stage of FT=>FRZ by itself; the study's own, which is the same run, comes after and stays.
+    order = sorted(ready, key=lambda cell: cell.spec.strategy != "finetune-freeze")
+    planned = plan([cell.spec for cell in order], out=options.runs, cache=options.cache, progress=progress)
+    places = {id(cell.spec): place for place, cell in enumerate(cells)}
+    planned.sort(key=lambda one: places.get(id(one.spec), len(cells)))
     own = Steps(
         transcriptions=tuple(step for step in makeable.values() if step is not None),
         cells=tuple(cells),
@@ -139,12 +144,7 @@ def steps(study: Study, options: Options, progress: Progress | None = None) -> S
     if lost:
         raise StudyError(f"'{lost[0]}' is the same run as another of this study. Name each system and source once.")
     scores = [_score(s, own.folders[s.of], options) for s in scorings if s.of in own.folders and s not in own.left_out]
-    return Steps(**{**vars_of(own), "scores": tuple(scores)})
-
-
-def vars_of(own: Steps) -> dict[str, Any]:
-    """Return the fields of steps."""
-    return {name: getattr(own, name) for name in ("transcriptions", "cells", "planned", "scores", "left_out")}
+    return dataclasses.replace(own, scores=tuple(scores))
 
 
 def record_of(folder: Path, seeds: Sequence[int]) -> Json:
@@ -198,7 +198,7 @@ class _Texts:
         if source is None or source not in known_names():
             return None
         words = ["transcribe", "--corpus", self.options.corpus, "--asr", source]
-        given = {"condition": condition if condition != "clean" else None, "release": self.options.release}
-        given |= {"device": self.options.device, "cache": self.options.cache}
+        given: dict[str, Any] = {"condition": None if condition == "clean" else condition}
+        given |= {"release": self.options.release, "device": self.options.device, "cache": self.options.cache}
         words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
         return Transcription(asr=source, condition=condition, words=tuple(words))
