@@ -111,6 +111,10 @@ def test_the_leaderboard_imports_no_torch(tmp_path: Path) -> None:
     assert loaded_by_command(["leaderboard", "add", str(run), "--leaderboard", str(board)], HEAVY) == []
     assert list((board / "records").glob("*.json"))
     assert loaded_by_command(["leaderboard", "render", "--leaderboard", str(board)], HEAVY) == []
+    assert loaded_by_command(["leaderboard", "check", "--leaderboard", str(board)], HEAVY) == []
+    assert loaded_by_command(["leaderboard", "compare", str(run), str(run)], HEAVY) == []
+    words = ["leaderboard", "verify", str(run), "--corpus", str(release), "--cache", str(tmp_path / "cache")]
+    assert loaded_by_command(words, HEAVY) == []
     assert "mean_only" in (board / "README.md").read_text()
 
 

@@ -189,6 +189,51 @@ def test_a_glance_does_not_keep_anybody_out(tmp_path: Path, monkeypatch: pytest.
         pass
 
 
+@pytest.mark.parametrize("files", [True, False])
+def test_where_folders_cannot_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: bool
+) -> None:
+    """As on NFS, which locks files alone, or on a file system without locks."""
+    import errno
+    import fcntl
+    import stat
+
+    own = fcntl.flock
+
+    def flock(handle: Any, kind: int) -> None:
+        if not files or stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "no locks here")
+        own(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / "file").write_text("")
+    with hold(tmp_path / "run"), turn(tmp_path / "file"):
+        assert held(tmp_path / "run") == files
+        if files:
+            with pytest.raises(RecordError, match="another process works in"), hold(tmp_path / "run"):
+                pass
+        else:
+            assert "is on a file system without locks: see to it that one process alone works there" in caplog.text
+    assert not held(tmp_path / "run")
+
+
+def test_another_fault_is_not_taken_for_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import fcntl
+
+    def flock(handle: Any, kind: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="the disk is broken"), hold(tmp_path / "run"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="the disk is broken"), turn(tmp_path / "file"):
+        pass
+
+
 def test_turns_are_taken_one_after_the_other(tmp_path: Path) -> None:
     import threading
 

@@ -1,11 +1,14 @@
 """Who works where: folders of runs and seeds, held by one process at a time.
 
-The system lets go of what a process held when it dies, so nothing is ever left locked.
+The system lets go of what a process held when it dies, so nothing is ever left locked. A folder itself is locked; where
+a file system locks no folders, as NFS does not, a file ``.lock`` in it is.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +17,11 @@ from pathlib import Path
 
 from ser_bench.errors import RecordError
 
+log = logging.getLogger(__name__)
+
 _GLANCE = 0.2  # seconds; `held` locks a folder for far less
+_UNABLE = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that does not lock such a thing."""
 
 
 @contextmanager
@@ -29,39 +36,64 @@ def hold(folder: Path, *, shared: bool = False) -> Iterator[None]:
         RecordError: another process works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience=_GLANCE)
     try:
-        if not _locked(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience=_GLANCE):
+        if handle is None:
             raise RecordError(f"another process works in {folder}. Wait for it, or train other seeds in another --out.")
         yield
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
         with suppress(OSError):
             folder.rmdir()  # only if nothing came of it
 
 
 def held(folder: Path) -> bool:
     """Tell whether a process keeps the folder to itself (``hold``)."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
+    if not folder.is_dir():
         return False
-    try:
-        return not _locked(handle, fcntl.LOCK_SH)
-    finally:
+    handle = _lock(folder, fcntl.LOCK_SH)
+    if handle is not None:
         os.close(handle)
+    return handle is None
 
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
     """Wait for this process's turn with a file that is there; others wait meanwhile."""
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        except OSError as error:
+            _tell(path, error)
         yield
 
 
-def _locked(handle: int, kind: int, *, patience: float = 0.0) -> bool:
-    """Lock a file or folder, trying for so many seconds; return whether that went well."""
+def _lock(folder: Path, kind: int, *, patience: float = 0.0) -> int | None:
+    """Lock a folder, trying for so many seconds; return what to close, or None where another process has it."""
+    try:
+        return _opened(folder, os.O_RDONLY, kind, patience)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+    try:
+        return _opened(folder / ".lock", os.O_RDWR | os.O_CREAT, kind, patience)
+    except OSError as error:
+        _tell(folder, error)
+        return os.open(folder, os.O_RDONLY)
+
+
+def _opened(path: Path, flags: int, kind: int, patience: float) -> int | None:
+    handle, taken = os.open(path, flags, 0o666), False
+    try:
+        taken = _locked(handle, kind, patience)
+        return handle if taken else None
+    finally:
+        if not taken:
+            os.close(handle)
+
+
+def _locked(handle: int, kind: int, patience: float) -> bool:
     end = time.monotonic() + patience
     while True:
         try:
@@ -71,3 +103,10 @@ def _locked(handle: int, kind: int, *, patience: float = 0.0) -> bool:
             if time.monotonic() >= end:
                 return False
             time.sleep(_GLANCE / 4)
+
+
+def _tell(path: Path, error: OSError) -> None:
+    """Go on without a lock where the file system has none, and say so."""
+    if error.errno not in _UNABLE:
+        raise error
+    log.warning("%s is on a file system without locks: see to it that one process alone works there", path)

@@ -139,6 +139,27 @@ def test_sorting(visit: Any) -> None:
     assert page.locator(".people th.system").first.inner_text().startswith("human rater")  # people are not sorted
 
 
+def test_a_long_table_shows_its_first_rows_until_asked(visit: Any, board: Path, tmp_path: Path) -> None:
+    shutil.copytree(board / "site", tmp_path / "site")
+    index = tmp_path / "site" / "index.html"
+    index.write_text(index.read_text(encoding="utf-8").replace('data-limit="100"', 'data-limit="3"'), encoding="utf-8")
+    page = visit(tmp_path).open("index.html")
+    track = paper_track(page)
+    section = page.locator(f".track >> nth={track}")
+    section.get_by_role("button", name="Sort by unseen valence").click()
+    first = column(page, "num.unseen.valence", track)
+    assert len(first) == 3
+    page.locator("#f-search").fill("logmel_words")  # one that is found is shown, wherever it stood
+    assert systems(page, track) == ["logmel_words"]
+    assert not section.locator(".rest").is_visible()
+    page.locator("#f-search").fill("")
+    section.get_by_role("button", name="Show all 7 rows").click()
+    every = column(page, "num.unseen.valence", track)
+    assert len(every) == 7
+    assert every[:3] == first == sorted(every, reverse=True)[:3]
+    assert not section.locator(".rest").is_visible()
+
+
 def test_filters(visit: Any) -> None:
     page = visit().open("index.html")
     track = paper_track(page)
@@ -294,11 +315,30 @@ def test_the_pages_statistics_are_those_of_the_benchmark(visit: Any, board: Path
                 assert (found["verdict"], found["negligible"]) == (expected.verdict, expected.negligible)
                 looked.add((len(blocks[0]), len(blocks[1]), found["verdict"]))
     assert len({seeds[:2] for seeds in looked}) > 4
+    rng = np.random.default_rng(0)
+    for clusters, size in ((1, 30), (3, 40), (4, 5), (6, 200), (40, 12)):
+        sets = [[_block(rng, clusters, size) for _ in range(seeds)] for seeds in (2, 1)]
+        found = page.evaluate("([a, b]) => serBench.statistics.compare(a, b, 0.05)", sets)
+        for name, expected in compare(*sets, margin=0.05).items():
+            assert expected is not None
+            limits = [None, None] if expected.ci95 is None else list(expected.ci95)
+            told = [found[name]["value"], *(found[name]["ci95"] or (None, None)), found[name]["p"]]
+            assert told == [pytest.approx(x, abs=1e-9) for x in (expected.value, *limits, expected.p_value)]
+            assert found[name]["verdict"] == expected.verdict
     grid = [(f, level) for f in (0.3, 0.5, 1.0, 2.7, 9.3, 40.0, 511.5, 1e6) for level in (0.9, 0.95, 0.999)]
     quantiles = page.evaluate("grid => grid.map(([f, level]) => serBench.statistics.quantile(f, level))", grid)
     assert quantiles == pytest.approx([special.stdtrit(max(f, 0.5), (1 + level) / 2) for f, level in grid], rel=1e-9)
     shares = page.evaluate("grid => grid.map(([f, t]) => serBench.statistics.below(-5 * t, f))", grid)
     assert shares == pytest.approx([special.stdtr(f, -5 * t) for f, t in grid], rel=1e-9)
+
+
+def _block(rng: np.random.Generator, clusters: int, size: int) -> dict[str, Any]:
+    """Make a block of clusters of about one size."""
+    columns = ("arousal", "valence", "dominance", "mean")
+    full = {name: round(float(rng.uniform(0.2, 0.8)), 6) for name in columns}
+    out = {name: (full[name] + rng.normal(0, 0.01, clusters)).round(6).tolist() for name in columns}
+    sizes = [size + k for k in range(clusters)]
+    return {"metric": "ccc-1", "digest": "a", "sizes": sizes, "full": full, **out}
 
 
 def test_a_damaged_data_file_is_told(browser: Any, board: Path, tmp_path: Path) -> None:

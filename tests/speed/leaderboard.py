@@ -33,7 +33,8 @@ began = time.perf_counter()
 {code}
 used = resource.getrusage(resource.RUSAGE_SELF)
 took = {{"seconds": time.perf_counter() - began, "processor": used.ru_utime + used.ru_stime}}
-took = {{k: round(v, 1) for k, v in took.items()}} | {{"MiB": used.ru_maxrss // 1024}}
+peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+took = {{k: round(v, 1) for k, v in took.items()}} | {{"MiB": int(peak) // 1024}}  # rusage would hold the parent's
 print(json.dumps(took | {{"torch": "torch" in sys.modules, "result": str(result)}}))
 """
 _READ = """

@@ -305,6 +305,24 @@ def test_what_begins_with_another_run_comes_after_it(
     assert not any("finetune-freeze" in call.words for call in starter.calls[:-1])
 
 
+def test_whatever_ends_a_suite_ends_its_runs(
+    spec: Spec, pretended: Callable[..., Pretended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended()
+    stopped: list[int] = []
+    monkeypatch.setattr(Pretended.Worker, "stop", lambda worker: stopped.append(worker.seed))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(outcome: Outcome) -> None:
+        if outcome.planned.seed == 1:
+            signal.raise_signal(signal.SIGTERM)  # as a cluster does before it takes its machine back
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(seeds(spec, 5, tmp_path / "run"), out=tmp_path, jobs=3, told=told)
+    assert stopped == [2, 3]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 # --- real processes --------------------------------------------------------------------------------------------------
 
 

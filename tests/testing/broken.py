@@ -38,6 +38,7 @@ def ser_bench_audio_encoders() -> Iterator[AudioEncoderSpec]:
     yield _audio(name="says_another_depth", build=_build("Audio"), depth=2)
     yield _audio(name="takes_any_depth", build=_build("AnyDepth"))
     yield _audio(name="guessed_revision", build=_build("Audio"), source=Source(repo="someone/some", revision="main"))
+    yield _audio(name="repo_is_a_page", build=_build("Audio"), source=Source(repo="https://example.org/some"))
     yield _audio(name="unknown_declaration", build=_build("Audio"), known_failures={"pading": "3e-4 at 12 s"})
     yield _audio(name="hidden_is_not_last", build=_build("HiddenIsNotLast"))
     yield _audio(name="float64_frames", build=_build("Float64Frames"))

@@ -87,6 +87,10 @@ FAULTS: dict[tuple[Kind, str], tuple[set[str], str]] = {
         {"spec"},
         r"the source's revision is 'main'; expected a commit of 40 hex digits, or None \(unpinned\)\.",
     ),
+    ("audio", "repo_is_a_page"): (
+        {"spec"},
+        r"the source's repo is 'https://example\.org/some'; expected what a record takes: pattern ",
+    ),
     ("audio", "unknown_declaration"): (
         {"spec"},
         r"known_failures names pading; expected checks: spec, .*padding, .*\.",
@@ -303,7 +307,7 @@ def test_checks_leave_the_state_of_chance_alone_and_repeat_themselves() -> None:
 
 def test_what_a_distribution_offers_is_told_for_its_own_tests(strange: Host) -> None:
     assert offered_by("heavy_stranger", found=strange) == [("head", "heavy")]
-    assert offered_by("ser-bench") == sorted(INSTALLED)
+    assert offered_by("ser-bench") == sorted(INSTALLED)  # and no family, which stands for many
     with pytest.raises(
         PluginError, match=r"^numpy offers nothing\. Install it \(`pip install --editable \.`\), and give"
     ):
@@ -328,7 +332,7 @@ def test_a_distribution_whose_plugins_cannot_be_used_has_no_tests_to_pass(tmp_pa
                 PluginError, match=r"^system:one of first is offered more than once, which makes it unus"
             ):
                 offered_by("first", found=found)
-            told = r"^plugin 'bad' of second 1\.5 is not usable: OSError: no; system:one of second is offered more than"
+            told = r"^plugin 'bad' of second 1\.5 is not usable: OSError: no; system:one of Second is offered more than"
             with pytest.raises(PluginError, match=told):
                 offered_by("Second", found=found)
 

@@ -246,7 +246,33 @@ def _all_slices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             )
         if lines:
             kinds.append({"title": title, "partitions": partitions, "lines": lines})
+    spread = [_speakers(record, partition) for partition in partitions]
+    if any(spread):
+        lines = [
+            {"name": f"{100 * float(q):g} % of speakers below", "sides": [of.get(q, _NO_SPREAD) for of in spread]}
+            for q in _QUANTILES
+        ]
+        title = "Spread over speakers with 10 utterances or more (n: speakers)"
+        kinds.append({"title": title, "partitions": partitions, "lines": lines})
     return kinds
+
+
+_QUANTILES = ("0.1", "0.25", "0.5", "0.75", "0.9")
+_NO_SPREAD = {"count": 0, **dict.fromkeys(ATTRIBUTES)}
+
+
+def _speakers(record: Mapping[str, Any], partition: str) -> dict[str, dict[str, Any]]:
+    """Return, by quantile, how many speakers and the CCC, mean over seeds; empty where there are too few."""
+    found = [run["scores"][partition]["slices"]["speakers"] for run in record["runs"]]
+    known = [attribute for attribute in ATTRIBUTES if all(one.get(attribute) for one in found)]
+    return {
+        q: {
+            **_NO_SPREAD,
+            "count": found[0]["count"],
+            **{attribute: sum(one[attribute][q] for one in found) / len(found) for attribute in known},
+        }
+        for q in (_QUANTILES if known else ())
+    }
 
 
 def _ceiling(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -144,7 +147,7 @@ def execute(
 
     waiting = deque(sorted(range(len(planned)), key=lambda number: _phase(planned[number])))
     running: dict[int, _Running] = {}
-    try:
+    with _stopping(running):
         while waiting or running:
             while waiting and places and all(_phase(planned[n]) == _phase(planned[waiting[0]]) for n in running):
                 number = waiting.popleft()
@@ -162,9 +165,6 @@ def execute(
                     end(number, outcome)
             if running:
                 time.sleep(POLL)
-    except KeyboardInterrupt:
-        _stop([work.worker for work in running.values()])
-        raise
     return [outcomes[number] for number in range(len(planned))]
 
 
@@ -258,14 +258,28 @@ def _gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-def _stop(workers: Sequence[Worker]) -> None:
-    """Let runs save and end; a second Ctrl-C ends them at once."""
-    for worker in workers:
-        worker.stop()
+@contextmanager
+def _stopping(running: Mapping[int, _Running]) -> Iterator[None]:
+    """Let runs save and end if the suite does, whatever ends it; a second interruption ends them at once.
+
+    A cluster that takes its machine back (SIGTERM) and a terminal that is closed (SIGHUP) interrupt as Ctrl-C does: the
+    runs are processes by themselves, and would go on.
+    """
+    signals = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:
-        while any(worker.poll() is None for worker in workers):
-            time.sleep(POLL)
-    except KeyboardInterrupt:
+        yield
+    except BaseException:
+        workers = [work.worker for work in running.values()]
         for worker in workers:
-            worker.kill()
+            worker.stop()
+        try:
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            for worker in workers:
+                worker.kill()
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -93,7 +93,7 @@ def check(
 
 
 def offered_by(distribution: str, *, found: Host | None = None) -> list[tuple[Kind, str]]:
-    """Return kind and name of all that a distribution offers, for its tests to run over.
+    """Return kind and name of all that a distribution offers, for its tests to run over; not of families.
 
     Args:
         distribution: its name, as pip knows it.
@@ -105,18 +105,21 @@ def offered_by(distribution: str, *, found: Host | None = None) -> list[tuple[Ki
     """
     where = found or host()
     broken = [str(failure) for failure in where.failures if _same(failure.distribution, distribution)]
-    mine = [offers for offers in where.offers.values() if any(_same(o.distribution, distribution) for o in offers)]
-    twice = [f"{offers[0].spec.kind}:{offers[0].spec.name}" for offers in mine if len(offers) > 1]
+    theirs = [offers for offers in where.offers.values() if any(_same(o.distribution, distribution) for o in offers)]
+    twice = [f"{offers[0].spec.kind}:{offers[0].spec.name}" for offers in theirs if len(offers) > 1]
     if twice:
         broken.append(f"{', '.join(twice)} of {distribution} is offered more than once, which makes it unusable")
     if broken:
         raise PluginError("; ".join(broken))
-    if not mine:
+    if not theirs:
         raise PluginError(
             f"{distribution} offers nothing. Install it (`pip install --editable .`), and give its pyproject.toml an "
             "entry point of the group ser_bench that names the module with the hooks."
         )
-    return sorted((offers[0].spec.kind, offers[0].spec.name) for offers in mine)
+    usable = [offer.spec for offer in where.usable() if _same(offer.distribution, distribution)]
+    if not usable:
+        raise PluginError(f"{distribution} offers families alone; check what one describes, as KIND:FAMILY:ADDRESS.")
+    return sorted((spec.kind, spec.name) for spec in usable)
 
 
 def _same(one: str, other: str) -> bool:

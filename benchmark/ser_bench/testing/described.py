@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from ser_bench import recipes
+from ser_bench import recipes, records
 from ser_bench.errors import PluginError
 from ser_bench.interface import PROJECT, FusionHeadSpec, Source, WholeSystemSpec
 from ser_bench.system import without_storage
@@ -44,7 +44,8 @@ def spec(bench: Bench) -> str:
         json.dumps(recipes.as_dict(said.recipe))
     if isinstance(said, FusionHeadSpec):
         fits = any(hasattr(subject.module, "fit") for subject in bench.resting)
-        require(said.pooling is not None or not fits, "the head has a fit and names no pooling", "a pooling to fit on")
+        vectors = said.pooling is not None or said.layers
+        require(vectors or not fits, "the head has a fit and names no pooling", "a pooling to fit on")
         return "well-formed"
     if bench.kind == "system":
         if isinstance(said, WholeSystemSpec):
@@ -67,6 +68,14 @@ def _source(source: Any) -> None:
     revision = source.revision
     commit = revision is None or re.fullmatch(r"[0-9a-f]{40}", revision) is not None
     require(commit, f"the source's revision is {revision!r}", "a commit of 40 hex digits, or None (unpinned)")
+    from jsonschema import Draft202012Validator
+
+    taken = records.schema()["$defs"]["part"]["properties"]
+    for name, value in {**plain, "trained_on": list(seen)}.items():
+        fault = next(Draft202012Validator(taken[name]).iter_errors(value), None)
+        if fault is not None:  # a run would be refused for it
+            limit = f"{fault.validator} {fault.validator_value}"
+            raise BreachError(f"the source's {name} is {value!r}", f"what a record takes: {limit}")
 
 
 def _size(bench: Bench) -> str:

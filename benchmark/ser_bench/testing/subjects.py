@@ -84,9 +84,6 @@ class Subject:
         """Return [b, 3], something that training could lower a loss of."""
         return torch.stack(self.outputs(samples))
 
-    def calibrate(self, samples: Sequence[Sample], target: Tensor) -> None:
-        """Bring what ``predictions`` gives into the range of labels [b, 3] where no plugin could."""
-
     @torch.no_grad()
     def alone(self, samples: Sequence[Sample]) -> list[Tensor]:
         """Return what comes out for each sample, one at a time."""
@@ -100,9 +97,6 @@ class Subject:
 
 class EncoderSubject(Subject):
     """An encoder alone: what comes out of an utterance is all its states, [L, t, d]."""
-
-    shift: Tensor | float = 0.0
-    scale: Tensor | float = 1.0
 
     def frames(self, heard: Tensor) -> Tensor:
         """Run its front end on a wave [n]."""
@@ -138,19 +132,8 @@ class EncoderSubject(Subject):
         generator = torch.Generator().manual_seed(3)
         probe = torch.randn(self.module.dim, 3, generator=generator).to(self.device) / self.module.dim**0.5
         means = torch.stack([states[-1].float().mean(0) for states in self.outputs(samples)])  # [b, d]
-        projected: Tensor = (means @ probe - self.shift) * self.scale
+        projected: Tensor = means @ probe
         return projected
-
-    @torch.no_grad()
-    def calibrate(self, samples: Sequence[Sample], target: Tensor) -> None:
-        """Give the projection, per column, the labels' mean and spread, as a trained head would.
-
-        To a deep encoder with random weights utterances are nearly alike: the bare projection is all offset.
-        """
-        self.shift, self.scale = 0.0, 1.0
-        found = self.predictions(samples)
-        self.scale = target.std(0) / found.std(0).clamp_min(1e-6)  # [3]
-        self.shift = found.mean(0) - target.mean(0) / self.scale
 
 
 class HeadSubject(Subject):
