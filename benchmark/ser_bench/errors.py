@@ -47,3 +47,7 @@ class RecordError(SerBenchError):
 
 class SuiteError(SerBenchError):
     """A suite whose file is at fault, that cannot be started, or of which runs failed."""
+
+
+class StudyError(SerBenchError):
+    """A study that is asked for what it does not have, or whose runs are not all there."""

@@ -234,8 +234,9 @@ class FusionHeadSpec(_Named):
 
     The module's ``forward(audio, text)`` takes pooled vectors [b, p] where ``pooling`` is named ([b, L, p] with
     ``layers``), else ``Encoded``; None for an absent modality; it gives [b, 3]. An optional
-    ``fit(audio, text, labels)`` takes the train rows' pooled vectors [n, p] and labels [n, 3] on 0..1 (NaN in a column
-    that the recipe does not train), once, before training.
+    ``fit(audio, text, labels)`` takes the train rows' pooled vectors ([n, p], or [n, L, p] with ``layers``) and labels
+    [n, 3] on 0..1 (NaN in a column that the recipe does not train), once, before training. A head that reads all
+    layers' sequences is given each one's mean over time.
     """
 
     kind: ClassVar[Kind] = "head"

@@ -20,11 +20,11 @@ from torch.nn.parameter import is_lazy
 from ser_bench.errors import PluginError, WeightsError
 from ser_bench.foreign import calling, described
 from ser_bench.host import Offer, Plan
-from ser_bench.interface import Recipe, Weights
+from ser_bench.interface import Encoded, Recipe, Weights
 from ser_bench.modules import Composed as Composed
 from ser_bench.modules import Frozen as Frozen
 from ser_bench.modules import Whole as Whole
-from ser_bench.pooling import width
+from ser_bench.pooling import pool, width
 
 
 def build(plan: Plan, weights: Mapping[str, Weights], recipe: Recipe) -> nn.Module:
@@ -111,22 +111,32 @@ def fit_head(system: nn.Module) -> Callable[[Tensor | None, Tensor | None, Tenso
 
 
 def pooled(system: nn.Module, batch: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Return the pooled vectors [b, p] that the head would read of a batch, audio and text.
+    """Return the pooled vectors, [b, p] or [b, L, p], that the head would read of a batch, audio and text.
+
+    Of a head that reads all layers' sequences, each one's mean over time.
 
     Raises:
         PluginError: the head names no pooling, so there is no vector to fit on.
     """
     inner = _inner(system)
-    if not isinstance(inner, Composed) or inner.pooling is None:
+    if not isinstance(inner, Composed) or (inner.pooling is None and not inner.layers):
         whose = inner.names["head"] if isinstance(inner, Composed) else "a whole system"
         raise PluginError(f"{whose}: a head with a fit needs a pooling in its spec: it is fitted on pooled vectors.")
     if isinstance(system, Frozen):
         pairs = ((batch.audio, batch.audio_lengths), (batch.text, batch.text_lengths))
         heard, read = (system._unpacked(m, *pair) for m, pair in zip(("audio", "text"), pairs, strict=True))
-        return cast("tuple[Tensor | None, Tensor | None]", (heard, read))
+        return _vectors(heard), _vectors(read)
     heard = None if batch.audio is None else inner.encode("audio", batch.audio, batch.audio_lengths)
     read = None if batch.text is None else inner.encode("text", batch.text, batch.text_lengths)
-    return cast("tuple[Tensor | None, Tensor | None]", (heard, read))
+    return _vectors(heard), _vectors(read)
+
+
+def _vectors(given: Tensor | Encoded | None) -> Tensor | None:
+    """Return pooled vectors as they are, and the mean over time of each layer's sequence, [b, L, d]."""
+    if given is None or isinstance(given, Tensor):
+        return given
+    states = given.layers or (given.hidden,)
+    return torch.stack([pool("mean", state, given.lengths) for state in states], dim=1)
 
 
 def head_of(system: nn.Module) -> nn.Module | None:

@@ -5,7 +5,7 @@ Letters: b utterances in a batch, n train rows, p width of a pooled vector, L st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -110,35 +110,69 @@ class Gated(nn.Module):
         return predicted
 
 
-class WeightedLayers(nn.Module):
-    """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
+GAIN = 30.0
+"""How much faster than all else layer weights move. Adam moves each number by about the learning rate a step, so that a
+rate which suits the regressor would leave them where they start on a small corpus (ours; docs/studies/README.md)."""
 
-    The weights are a softmax over one number a state, equal at the start; they are what the paper's Figure 2 plots
-    (§4.2). The paper sums the layers before it pools them. Here each is pooled first, so that a frozen encoder leaves L
-    vectors an utterance and not L sequences: the same thing for averages, another for the maxima in ``mean_max``.
+
+class LayerWeights(nn.Module):
+    """What heads that weight all layers have in common: w = softmax(GAIN s), one s a state, and ``Concat`` after it.
+
+    The weights are equal at the start; they are what the paper's Figure 2 plots (§4.2). Each state is standardised by
+    the train rows, number by number: states differ in size by far more than in what they know, and the size would
+    stand in the weights (ours; the paper does not say).
     """
 
     def __init__(self, audio: int | None, text: int | None, *, dropout: float, states: Mapping[str, int]) -> None:
         """Take, beside the widths, L of each modality that is read (``audio``, ``text``)."""
         super().__init__()
         self.scores = nn.ParameterDict({name: nn.Parameter(torch.zeros(count)) for name, count in states.items()})
+        for name, dim in (("audio", audio), ("text", text)):
+            if dim is not None:
+                self.register_buffer(f"{name}_centre", torch.zeros(states[name], dim))
+                self.register_buffer(f"{name}_scale", torch.ones(states[name], dim))
         self.regressor = Concat(audio, text, dropout=dropout)
+
+    @torch.no_grad()
+    def fit(self, audio: Tensor | None, text: Tensor | None, labels: Tensor) -> None:
+        """Take mean and standard deviation of each state from the train rows, [n, L, p] of each modality."""
+        for name, given in (("audio", audio), ("text", text)):
+            if given is not None:
+                self.get_buffer(f"{name}_centre").copy_(given.double().mean(0))
+                # What never varies says nothing: it is left small, not divided by nearly 0.
+                self.get_buffer(f"{name}_scale").copy_(given.double().std(0, correction=0).clamp_min(1e-3))
 
     def layer_weights(self) -> dict[str, list[float]]:
         """Return each modality's L weights, input of the first transformer layer first; they sum to 1."""
-        return {name: torch.softmax(score.detach().double(), 0).tolist() for name, score in self.scores.items()}
+        return {name: torch.softmax(GAIN * score.detach().double(), 0).tolist() for name, score in self.scores.items()}
+
+    def mixed(self, modality: str, states: Iterable[Tensor]) -> Tensor:
+        """Return the weighted sum of L standardised states [..., p]."""
+        weights = torch.softmax(GAIN * self.scores[modality], 0)  # [L]
+        centre, scale = self.get_buffer(f"{modality}_centre"), self.get_buffer(f"{modality}_scale")  # [L, p]
+        total: Tensor | None = None
+        for weight, state, middle, width in zip(weights, states, centre, scale, strict=True):
+            part = weight * ((state - middle) / width)
+            total = part if total is None else total + part  # one at a time: L sequences at once are large
+        if total is None:
+            raise ValueError(f"{modality} has no states")
+        return total
+
+
+class WeightedLayers(LayerWeights):
+    """A learned weighted sum of every layer's pooled vector for each modality, then ``Concat``.
+
+    The paper sums the layers before it pools them (``sequence_heads.WeightedSequences``). Here each is pooled first,
+    so that a frozen encoder leaves L vectors an utterance and not L sequences: the same thing for averages, another for
+    the maxima in ``mean_max``.
+    """
 
     def forward(self, audio: Tensor | None, text: Tensor | None) -> Tensor:
         """Predict [b, 3] from [b, L, p] vectors."""
-        predicted: Tensor = self.regressor(self._mixed("audio", audio), self._mixed("text", text))
+        heard = None if audio is None else self.mixed("audio", audio.unbind(1))
+        read = None if text is None else self.mixed("text", text.unbind(1))
+        predicted: Tensor = self.regressor(heard, read)
         return predicted
-
-    def _mixed(self, modality: str, vectors: Tensor | None) -> Tensor | None:
-        """Return the weighted sum, [b, p]."""
-        if vectors is None:
-            return None
-        weights = torch.softmax(self.scores[modality], 0)[:, None]  # [L, 1]
-        return (weights * vectors).sum(1)
 
 
 def _joined(audio: Tensor | None, text: Tensor | None) -> Tensor:

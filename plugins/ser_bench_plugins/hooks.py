@@ -216,6 +216,12 @@ def ser_bench_fusion_heads() -> Iterator[FusionHeadSpec]:
         build=_build("heads", "WeightedLayers"),
     )
     yield FusionHeadSpec(
+        name="weighted_sequences",
+        summary="Softmax-weighted sum of all layers' sequences, pooled after (the paper's order), then as concat",
+        layers=True,
+        build=_build("sequence_heads", "WeightedSequences"),
+    )
+    yield FusionHeadSpec(
         name="attentive_pool",
         summary="Attention-weighted mean and standard deviation over time, then as concat",
         build=_build("sequence_heads", "AttentivePool"),

@@ -11,10 +11,28 @@ from torch import Tensor, nn
 
 from ser_bench.interface import Encoded
 from ser_bench.pooling import pool, valid
-from ser_bench_plugins.heads import Concat
+from ser_bench_plugins.heads import Concat, LayerWeights
 
 ATTENTION = 128  # hidden units of the attention that weights states (ours)
 WIDTH, HEADS = 256, 4  # of cross-attention (ours; 64 dimensions a head, as in BERT and HuBERT)
+
+
+class WeightedSequences(LayerWeights):
+    """A learned weighted sum of every layer's sequence for each modality, pooled (``mean_max``), then ``Concat``.
+
+    The paper's order (§4.2): layers are summed, then pooled. ``heads.WeightedLayers`` pools first.
+    """
+
+    def forward(self, audio: Encoded | None, text: Encoded | None) -> Tensor:
+        """Predict [b, 3] from all layers' states, L of [b, t, d], and their lengths."""
+        predicted: Tensor = self.regressor(self._pooled("audio", audio), self._pooled("text", text))
+        return predicted
+
+    def _pooled(self, modality: str, encoded: Encoded | None) -> Tensor | None:
+        """Return the pooled weighted sum, [b, d]."""
+        if encoded is None or encoded.layers is None:
+            return None
+        return pool("mean_max", self.mixed(modality, encoded.layers), encoded.lengths)
 
 
 class AttentivePool(nn.Module):

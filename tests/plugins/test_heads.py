@@ -15,7 +15,7 @@ from ser_bench.host import Offer, Plan, host
 from ser_bench.interface import Encoded, FusionHeadSpec, Recipe
 from ser_bench.pooling import pool
 from ser_bench.training.loss import ccc_loss, concordance_per_column
-from ser_bench_plugins.heads import Concat, Gated, Linear, WeightedLayers
+from ser_bench_plugins.heads import GAIN, Concat, Gated, Linear, WeightedLayers
 
 Given = torch.Tensor | Encoded | None
 PENALTIES = [10.0**power for power in range(-1, 7)]
@@ -229,14 +229,14 @@ def test_weighted_layers_is_concat_on_the_softmax_weighted_sum() -> None:
     torch.manual_seed(0)
     head = WeightedLayers(6, 4, dropout=0.5, states={"audio": 3, "text": 2}).eval()
     assert head.layer_weights() == {"audio": [1 / 3] * 3, "text": [1 / 2] * 2}
-    head.scores["audio"].copy_(torch.tensor([0.5, -1.0, 2.0]))
-    head.scores["text"].copy_(torch.tensor([3.0, 1.0]))
+    head.scores["audio"].copy_(torch.tensor([0.5, -1.0, 2.0]) / GAIN)
+    head.scores["text"].copy_(torch.tensor([3.0, 1.0]) / GAIN)
     audio, text = torch.randn(5, 3, 6), torch.randn(5, 2, 4)
     found, weights = head(audio, text).numpy(), plain_of(head)
     for row in range(5):
         sums = []
         for name, given in (("audio", audio), ("text", text)):
-            exponents = np.exp(weights[f"scores.{name}"])
+            exponents = np.exp(GAIN * weights[f"scores.{name}"])
             shares = [e / sum(exponents) for e in exponents]
             assert np.allclose(head.layer_weights()[name], shares, rtol=0, atol=1e-12)
             states = given[row].numpy().astype(np.float64)

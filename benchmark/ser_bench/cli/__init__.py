@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ser_bench.cli import boards, caches, corpora, installed, runs, speeds, suites, texts
+from ser_bench.cli import boards, caches, corpora, installed, runs, speeds, studies, suites, texts
 from ser_bench.cli.common import Command, leads
 from ser_bench.errors import SerBenchError
 from ser_bench.version import VERSION
@@ -49,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ser-bench {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (runs, suites, speeds, corpora, texts, installed, boards, caches):
+    for part in (runs, suites, studies, speeds, corpora, texts, installed, boards, caches):
         part.add(commands)
     return parser

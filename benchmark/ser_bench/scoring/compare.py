@@ -69,7 +69,7 @@ def compare(
     if not margin > 0:
         raise ScoreError(f"the margin is {margin}, expected a CCC above 0, such as {MARGIN}. Correct it with --margin.")
     blocks_a, blocks_b = _as_blocks(a), _as_blocks(b)
-    _check_paired([*blocks_a, *blocks_b])
+    check_paired([*blocks_a, *blocks_b])
     return {column: _difference(blocks_a, blocks_b, column, margin) for column in _COLUMNS}
 
 
@@ -102,7 +102,7 @@ def rank(rows: Sequence[Block | Sequence[Block]], *, attribute: str = "mean", le
     seeds = [_as_blocks(row) for row in rows]
     needed = ATTRIBUTES if attribute == "mean" else (attribute,)
     able = [i for i, blocks in enumerate(seeds) if all(block[a] is not None for block in blocks for a in needed)]
-    _check_paired([block for i in able for block in seeds[i]])
+    check_paired([block for i in able for block in seeds[i]])
     better_than = dict.fromkeys(able, 0)
     first, second, value, p_values = _all_pairs([seeds[i] for i in able], attribute)
     apart = np.flatnonzero(np.asarray(holm(p_values)) < level)
@@ -111,7 +111,7 @@ def rank(rows: Sequence[Block | Sequence[Block]], *, attribute: str = "mean", le
     return [1 + better_than[i] if i in better_than else None for i in range(len(seeds))]
 
 
-def _column(blocks: Sequence[Block], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def columns_of(blocks: Sequence[Block], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return full values [S] and leave-one-out values [S, K]."""
     return (
         np.array([block["full"][column] for block in blocks], dtype=np.float64),
@@ -126,7 +126,12 @@ def _as_blocks(given: Block | Sequence[Block]) -> list[Block]:
     return blocks
 
 
-def _check_paired(blocks: Sequence[Block]) -> None:
+def check_paired(blocks: Sequence[Block]) -> None:
+    """Check that blocks are of the same utterances in the same clusters, scored by the same metric.
+
+    Raises:
+        ScoreError: they are not.
+    """
     for key, word in (("metric", "metric"), ("digest", "clusters digest"), ("sizes", "cluster sizes")):
         for block in blocks[1:]:
             if block[key] != blocks[0][key]:
@@ -141,7 +146,7 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     both = (*a, *b)
     if any(block[column] is None for block in both) or (column == "mean" and len({_trained(x) for x in both}) > 1):
         return None
-    (full_a, out_a), (full_b, out_b) = _column(a, column), _column(b, column)
+    (full_a, out_a), (full_b, out_b) = columns_of(a, column), columns_of(b, column)
     value = float(full_a.mean() - full_b.mean())
     sizes = np.array(a[0]["sizes"])
     if len(sizes) < 2:
@@ -150,11 +155,33 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     step = grain(value, sizes) if apart.any() else 0.0
     by_cluster, freedom = jackknife(np.float64(value), apart, sizes, step=step)
     variance, freedom = with_seeds(by_cluster, freedom, [full_a, full_b], [out_a, out_b], sizes)
+    return judged(value, variance, freedom, clusters=len(sizes), margin=margin, most=2.0)
+
+
+def judged(
+    value: float,
+    variance: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    *,
+    clusters: int,
+    margin: float,
+    most: float,
+) -> Difference:
+    """Return a difference with its interval and verdict.
+
+    Args:
+        value: the difference.
+        variance: its own, with the seeds'.
+        freedom: degrees of freedom of the variance.
+        clusters: that the variance was found from.
+        margin: as ``compare``.
+        most: how large a difference can be; the interval ends there.
+    """
     error = float(np.sqrt(variance))
     reach = float(t_quantile(freedom, 0.95)) * error
-    low, high = max(value - reach, -2.0), min(value + reach, 2.0)  # two CCCs are no further apart
+    low, high = max(value - reach, -most), min(value + reach, most)
     reach90 = float(t_quantile(freedom, 0.90)) * error
-    decidable = len(sizes) >= DECIDABLE
+    decidable = clusters >= DECIDABLE
     negligible = decidable and abs(value) + reach90 < margin
     verdict: Verdict = "on par" if negligible else "undecided"
     if decidable and (low > 0 or high < 0):
@@ -243,7 +270,7 @@ def _all_pairs(
     first, second = np.triu_indices(len(systems), k=1)
     if not len(first):
         return first, second, np.empty(0), np.empty(0)
-    columns = [_column(blocks, column) for blocks in systems]
+    columns = [columns_of(blocks, column) for blocks in systems]
     sizes = np.array(systems[0][0]["sizes"])
     full = np.array([values.mean() for values, _ in columns])
     value = full[first] - full[second]

@@ -79,8 +79,8 @@ def plan(
             stages.insert(0, (first, found.first.plan.name, found.first.folder))
         for own, system, at in stages:
             for seed in spec.seeds:
-                done = (at / f"seed-{seed}" / "result.json").exists()
-                planned[at, seed] = Planned(spec=own, seed=seed, system=system, folder=at, finished=done)
+                finished = (at / f"seed-{seed}" / "result.json").exists()
+                planned[at, seed] = Planned(spec=own, seed=seed, system=system, folder=at, finished=finished)
         if progress is not None:
             progress("planning", done, len(specs))
     if faults:

@@ -44,7 +44,8 @@ def spec(bench: Bench) -> str:
         json.dumps(recipes.as_dict(said.recipe))
     if isinstance(said, FusionHeadSpec):
         fits = any(hasattr(subject.module, "fit") for subject in bench.resting)
-        require(said.pooling is not None or not fits, "the head has a fit and names no pooling", "a pooling to fit on")
+        vectors = said.pooling is not None or said.layers
+        require(vectors or not fits, "the head has a fit and names no pooling", "a pooling to fit on")
         return "well-formed"
     if bench.kind == "system":
         if isinstance(said, WholeSystemSpec):

@@ -54,7 +54,7 @@ def find_model(asr: str | Path) -> Model:
     Raises:
         TranscriptError: there is no such model, its folder lacks a file, or the hub cannot be reached.
     """
-    if isinstance(asr, str) and asr.startswith(_PREFIX) and asr in _names():
+    if isinstance(asr, str) and asr.startswith(_PREFIX) and asr in known_names():
         found = Model(_fetched(asr), asr, local=False)
     else:
         folder = Path(asr).expanduser()
@@ -65,7 +65,8 @@ def find_model(asr: str | Path) -> Model:
     return found
 
 
-def _names() -> list[str]:
+def known_names() -> list[str]:
+    """Return the names of models that the hub has."""
     from faster_whisper import available_models
 
     return [_PREFIX + name for name in available_models()]
@@ -77,7 +78,7 @@ def _unknown(asr: str | Path) -> TranscriptError:
             f"there is no folder {asr}; expected one with {_CONTENT}, or a model's name such as whisper-tiny. Correct"
             " --asr."
         )
-    names = _names()
+    names = known_names()
     bare = {name.removeprefix(_PREFIX): name for name in names}
     near = difflib.get_close_matches(asr, [*names, *bare], n=1)
     hint = f" Did you mean '{bare.get(near[0], near[0])}'?" if near else ""

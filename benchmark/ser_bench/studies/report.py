@@ -1,0 +1,155 @@
+"""What a study leaves behind: Markdown, a picture, CSV and JSON, all from one ``Report``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ser_bench import records
+from ser_bench.cache import atomic_write
+from ser_bench.leaderboard.svg import Drawing
+from ser_bench.studies.claims import Claim
+from ser_bench.studies.paper import LAYERS_OF, RELEASE, TABLE1
+
+_WORDS = {"true": "**true**", "false": "**false**", "undecided": "undecided", "not tested": "not tested"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A study's outcome."""
+
+    study: str
+    title: str
+    intro: str
+    tables: tuple[str, ...]
+    """Markdown."""
+    columns: tuple[str, ...]
+    """Of the CSV."""
+    rows: tuple[Mapping[str, Any], ...]
+    """Every number of it, one a row."""
+    claims: tuple[Claim, ...]
+    drawing: Drawing
+    notes: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What else goes into the JSON."""
+
+
+def write(report: Report, folder: Path, found: Mapping[str, records.Json], margin: float) -> list[Path]:
+    """Write ``<study>.md``, ``.svg``, ``.png``, ``.csv`` and ``.json`` and return their paths.
+
+    Args:
+        report: the outcome.
+        folder: made if absent.
+        found: the records behind it, by what the study calls them.
+        margin: as used for the verdicts.
+    """
+    signatures = {key: record["signature"] for key, record in found.items()}
+    told = {
+        "study": report.study,
+        "title": report.title,
+        "margin": margin,
+        "comparable_with_the_paper": not departures(found.values()),
+        "departures": departures(found.values()),
+        "claims": [one.as_dict() for one in report.claims],
+        "rows": [dict(row) for row in report.rows],
+        "signatures": signatures,
+        "notes": list(report.notes),
+        **report.extra,
+    }
+    contents: dict[str, str | bytes] = {
+        "md": markdown(report, found, margin),
+        "svg": report.drawing.alone(),
+        "png": report.drawing.png(),
+        "csv": _csv(report),
+        "json": records.canonical(told),
+    }
+    paths = []
+    for kind, content in contents.items():
+        path = folder / f"{report.study}.{kind}"
+        atomic_write(path, content if isinstance(content, bytes) else content.encode())
+        paths.append(path)
+    return paths
+
+
+def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -> str:
+    """Return the report for people."""
+    parts = [f"# {report.title}", report.intro]
+    apart = departures(found.values())
+    if apart:
+        parts.append(
+            f"> **Not the paper's setting**: {'; '.join(apart)}. The paper's numbers, where they stand here, are no "
+            "measure for these."
+        )
+    parts.append(f"![{report.title}]({report.study}.svg)")
+    parts += report.tables
+    parts += ["## Claims", _claims(report.claims, margin)]
+    if report.notes:
+        parts.append("\n".join(f"- {note}" for note in report.notes))
+    lines = [f"- {key}: `{record['signature']}`" for key, record in found.items()]
+    parts += ["## Runs", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _claims(claims: Sequence[Claim], margin: float) -> str:
+    lines = ["| claim | the paper | verdict |", "|---|---|---|"]
+    lines += [f"| {one.says} | {one.paper or '-'} | {_WORDS[one.verdict]} |" for one in claims]
+    parts = ["\n".join(lines)]
+    parts.append(
+        f"Differences within {margin:g} CCC are of no importance (the margin). A claim is true if every test below "
+        "supports it, false if one refutes it (Holm-corrected), else undecided. Intervals are 95 %, over speakers and "
+        "seeds."
+    )
+    for one in claims:
+        told = [f"- {test.what}: {test.found}{_mark(one, test)}" for test in one.tests] or ["- no runs for it here"]
+        parts.append("\n".join([f"**{one.says}** {one.verdict}. {one.how}", "", *told]))
+    return "\n\n".join(parts)
+
+
+def _mark(one: Claim, test: Any) -> str:
+    if test.supports:
+        return "; supports it"
+    return "; refutes it" if one.verdict == "false" and (test.refutes or test.against < 0.05) else ""
+
+
+def departures(found: Any) -> list[str]:
+    """Say in what the runs differ from the paper's, such that its numbers are no measure for theirs."""
+    told: dict[str, None] = {}
+    for record in found:
+        corpus, system = record["corpus"], record["system"]
+        if corpus["name"] != "msp-podcast":
+            told[f"the corpus is {corpus['name']}"] = None
+        elif corpus["release"] != RELEASE:
+            told[f"the release is {corpus['release'] or 'not named'}, not {RELEASE}"] = None
+        if system["name"] not in TABLE1 and not system["name"].startswith(f"{LAYERS_OF}>"):
+            told[f"{system['name']} is not the paper's"] = None
+        words = [part["weights"] for part in system["parts"] if part["weights"] not in ("pretrained", "scratch")]
+        if words:
+            told[f"weights are {', '.join(dict.fromkeys(words))}"] = None
+        missing = sum(partition["missing"] for partition in corpus["partitions"].values())
+        if missing:
+            told[f"{missing:,} utterances are missing"] = None
+    return list(told)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [" | ".join(row) for row in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _csv(report: Report) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, report.columns, lineterminator="\n")
+    writer.writeheader()
+    for row in report.rows:
+        writer.writerow({key: "" if row.get(key) is None else row[key] for key in report.columns})
+    return out.getvalue()
