@@ -38,6 +38,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/ser-bench leaderboard check
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

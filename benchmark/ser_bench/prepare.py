@@ -31,12 +31,6 @@ from ser_bench.training.batches import Inputs
 from ser_bench.transcripts import store
 from ser_bench.transcripts.wer import PartitionWer, partition_wer
 
-
-def _stamp(path: str) -> str:
-    status = Path(path).stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"
-
-
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
 
@@ -59,10 +53,8 @@ class Corpus:
     """What to do about transcripts that are missing."""
     wer: dict[str, PartitionWer] | None = None
     """By partition, how far an ASR system's texts are from the human ones; None without either."""
-    read: Callable[[str], NDArray[np.float32]] = read_wave
-    """Path -> wave [n], mono 16 kHz."""
-    stamp: Callable[[str], str] = _stamp
-    """Path -> what changes when its wave does."""
+    made_up: Callable[[str], NDArray[np.float32]] | None = None
+    """Path -> wave [n], mono 16 kHz; None for a corpus whose paths are wav files."""
     ceiling: dict[str, Any] = dataclasses.field(default_factory=dict)
     """By partition that is scored, how far raters agree (``scoring.ceiling``); None without their ratings."""
 
@@ -285,10 +277,10 @@ def _frames(
         costs = [float(seconds) for part in rows.values() for seconds in part.duration]
         key["condition"] = corpus.condition.key
         dtype = stored_as or storing.dtype
-        stamps = [] if storing.mode == "off" else [corpus.stamp(path) for path in paths]
+        stamps = [] if storing.mode == "off" else [path if corpus.made_up else _stamp(path) for path in paths]
 
         def compute(number: int) -> tuple[np.ndarray[Any, Any], bool]:
-            wave = corpus.condition(corpus.read(paths[number]), names[number])
+            wave = corpus.condition((corpus.made_up or read_wave)(paths[number]), names[number])
             return audio_array(module, wave, device, plan.recipe.frontend_precision), False
     else:
         texts = [text or "" for part in rows.values() for text in part.transcript]
@@ -364,3 +356,8 @@ def _quiet_datasets() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+def _stamp(path: str) -> str:
+    status = Path(path).stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -97,6 +97,8 @@ def not_finite(value: Any, place: str = "") -> str | None:
     """Find the first NaN or infinity, which Python reads out of JSON though JSON has none."""
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{place}: {value} is not a finite number"
+    if _only_numbers(value) and all(map(math.isfinite, value)):  # a record is mostly long lists of these
+        return None
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     found = (not_finite(inner, f"{place}/{key}".lstrip("/")) for key, inner in items)
     return next((fault for fault in found if fault is not None), None)
@@ -107,12 +109,18 @@ def strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place or "its top", value
         return
+    if _only_numbers(value):
+        return
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         below = f"{place}/{key}".lstrip("/")
         if isinstance(key, str):
             yield place or "its top", key
         yield from strings(inner, below)
+
+
+def _only_numbers(value: Any) -> bool:
+    return isinstance(value, list) and {type(inner) for inner in value} <= {int, float}
 
 
 def text_fault(text: str) -> str | None:

@@ -63,7 +63,7 @@ def corpus(sizes: Mapping[str, int]) -> Corpus:
     def read(path: str) -> NDArray[np.float32]:
         return wave(lengths[path], int(path))
 
-    return Corpus(rows=rows, block={}, transcripts="human", transcripts_sha256=None, read=read, stamp=lambda path: path)
+    return Corpus(rows=rows, block={}, transcripts="human", transcripts_sha256=None, made_up=read)
 
 
 def _rows(partition: str, n: int, first: int) -> Rows:

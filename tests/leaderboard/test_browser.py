@@ -139,6 +139,27 @@ def test_sorting(visit: Any) -> None:
     assert page.locator(".people th.system").first.inner_text().startswith("human rater")  # people are not sorted
 
 
+def test_a_long_table_shows_its_first_rows_until_asked(visit: Any, board: Path, tmp_path: Path) -> None:
+    shutil.copytree(board / "site", tmp_path / "site")
+    index = tmp_path / "site" / "index.html"
+    index.write_text(index.read_text(encoding="utf-8").replace('data-limit="100"', 'data-limit="3"'), encoding="utf-8")
+    page = visit(tmp_path).open("index.html")
+    track = paper_track(page)
+    section = page.locator(f".track >> nth={track}")
+    section.get_by_role("button", name="Sort by unseen valence").click()
+    first = column(page, "num.unseen.valence", track)
+    assert len(first) == 3
+    page.locator("#f-search").fill("logmel_words")  # one that is found is shown, wherever it stood
+    assert systems(page, track) == ["logmel_words"]
+    assert not section.locator(".rest").is_visible()
+    page.locator("#f-search").fill("")
+    section.get_by_role("button", name="Show all 7 rows").click()
+    every = column(page, "num.unseen.valence", track)
+    assert len(every) == 7
+    assert every[:3] == first == sorted(every, reverse=True)[:3]
+    assert not section.locator(".rest").is_visible()
+
+
 def test_filters(visit: Any) -> None:
     page = visit().open("index.html")
     track = paper_track(page)

@@ -17,6 +17,7 @@ import pytest
 
 from ser_bench import cli, records
 from ser_bench.cache import atomic_write
+from ser_bench.errors import RecordError
 from ser_bench.leaderboard import render as rendering
 from ser_bench.leaderboard import site, table, views
 from ser_bench.leaderboard.render import render, render_files
@@ -153,7 +154,7 @@ def test_the_spread_over_speakers_is_a_slice() -> None:
     line = re.search(r"<tr><th scope=\"row\">90 % of speakers below</th>(.*?)</tr>", text)[1]  # type: ignore[index]
     assert re.findall(r">([^<]+)</td>", line) == [
         "17",
-        *["–", "0.560", "–"],
+        *["\N{EN DASH}", "0.560", "\N{EN DASH}"],
         "0",
         *"\N{EN DASH}" * 3,
     ]
@@ -317,6 +318,20 @@ def test_a_damaged_cache_costs_time_and_nothing_else(board: Path, tmp_path: Path
     assert render(board, cache=cache).removed == ()
     assert {name: (board / name).read_bytes() for name in expected} == expected
     assert all(path.read_text() == "keep" for path in outside)
+
+
+def test_a_record_that_changes_meanwhile_is_not_drawn(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked is what is shown."""
+    read = views.read
+
+    def then_change(*args: Any, **options: Any) -> Any:
+        found = read(*args, **options)
+        put(board, "one", made_up_board.record("other"))
+        return found
+
+    monkeypatch.setattr(views, "read", then_change)
+    with pytest.raises(RecordError, match=r"one\.json was changed while it was rendered\. Render again\."):
+        render(board)
 
 
 def test_render_files_is_what_render_writes(board: Path, tmp_path: Path) -> None:

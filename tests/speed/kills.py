@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plugin", default="logmel_words")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--keep", type=Path, help="where the runs go (default: a temporary folder)")
     given = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
         while count < given.kills:
             # A share of the whole on average, so that the kills spread over all of it; now and then before it begins.
             early = rng.random() < 0.1
-            hit, _ = run(killed, rng.uniform(0, 5) if early else rng.uniform(0, 3 * took / given.kills), early=early)
+            hit, _ = run(killed, rng.uniform(0, 5) if early else rng.uniform(0, 1.2 * took / given.kills), early=early)
             if hit == "finished":
                 break
             count += 1

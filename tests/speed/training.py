@@ -350,10 +350,12 @@ def _write_waves(folder: Path, utterances: int) -> None:
 
 
 def _on_disk(corpus: Any, folder: Path) -> Any:
-    """Return the corpus with its waves read from the files."""
-    from ser_bench.corpus.wavs import read_wave
-
-    return dataclasses.replace(corpus, read=lambda path: read_wave(folder / f"{path}.wav"))
+    """Return the corpus with its waves in the files."""
+    rows = {
+        name: dataclasses.replace(part, path=[str(folder / f"{path}.wav") for path in part.path])
+        for name, part in corpus.rows.items()
+    }
+    return dataclasses.replace(corpus, rows=rows, made_up=None)
 
 
 def _sides(arguments: argparse.Namespace) -> list[str]:

@@ -60,7 +60,7 @@ window.serBench.statistics = (() => {
     const error = Math.sqrt(variance);
     const reach = quantile(freedom, 0.95) * error;
     const reach90 = quantile(freedom, 0.9) * error;
-    const [low, high] = [value - reach, value + reach];
+    const [low, high] = [Math.max(value - reach, -2), Math.min(value + reach, 2)]; // two CCCs are no further apart
     const decidable = sizes.length >= DECIDABLE;
     const negligible = decidable && Math.abs(value) + reach90 < margin;
     let verdict = negligible ? "on par" : "undecided";

@@ -7,8 +7,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const tracks = [...document.querySelectorAll(".track")].map((section) => {
     const table = section.querySelector("table");
     const rows = [...table.tBodies[0].rows];
-    return { section, table, rows, order: rows };
+    return { section, table, rows, order: rows, all: false, more: section.querySelector(".rest") };
   });
+  // Rows shown of a long table until all are asked for: what is not shown costs a browser nothing.
+  const limit = Number(form.dataset.limit);
   const nothing = document.getElementById("nothing");
   const count = document.getElementById("count");
   const valueOf = (field) => (field.type === "checkbox" ? (field.checked ? "1" : "") : field.value.trim());
@@ -55,10 +57,12 @@ document.addEventListener("DOMContentLoaded", () => {
       return (a < b ? -1 : 1) * sign;
     });
     track.table.tBodies[0].append(...track.order);
+    apply();
     for (const head of track.table.querySelectorAll("[aria-sort]")) head.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", direction);
   }
   for (const track of tracks) {
+    track.more.firstElementChild.addEventListener("click", () => { track.all = true; apply(); });
     track.table.tHead.addEventListener("click", (event) => {
       const button = event.target.closest("[data-sort]");
       if (!button) return;
@@ -87,17 +91,20 @@ document.addEventListener("DOMContentLoaded", () => {
     const words = wanted.search.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     let all = 0;
-    for (const { section, table, rows } of tracks) {
+    for (const { section, table, rows, order, all: whole, more } of tracks) {
       const fits = ["corpus", "transcripts", "condition"].every((key) => !wanted[key] || section.dataset[key] === wanted[key]);
       let visible = 0;
-      for (const row of rows) {
+      for (const row of order) {
         const keep = fits
           && ["modality", "strategy", "status"].every((key) => !wanted[key] || row.dataset[key] === wanted[key])
           && (!wanted.ranked || "ranked" in row.dataset)
           && words.every((word) => row.dataset.search.includes(word));
-        if (row.hidden === keep) row.hidden = !keep;
         visible += keep ? 1 : 0;
+        const hide = !keep || (!whole && visible > limit);
+        if (row.hidden !== hide) row.hidden = hide;
       }
+      more.hidden = whole || visible <= limit;
+      more.firstElementChild.textContent = `Show all ${visible} rows`;
       section.hidden = visible === 0;
       table.dataset.side = wanted.side;
       table.dataset.attribute = wanted.attribute;
