@@ -58,9 +58,9 @@ def test_it_is_listed(fresh: Fresh, place: Path) -> None:
 
 
 def test_it_is_checked(fresh: Fresh, place: Path) -> None:
-    done = fresh.run(["ser-bench", "plugins", "check", "audio:ta_hubert_base", "--json"], folder=place)
+    done = fresh.run(["ser-bench", "plugins", "check", "head:bilinear", "--json"], folder=place)
     told: dict[str, Any] = json.loads(done.stdout)
-    assert told["plugin"] == "audio:ta_hubert_base (foreign-speech 2.3.0)"
+    assert told["plugin"] == "head:bilinear (foreign-speech 2.3.0)"
     assert told["passed"] is True
     statuses = {one["check"]: one["status"] for one in told["checks"]}
     assert {status for name, status in statuses.items() if name != "devices"} == {"passed"}

@@ -134,7 +134,7 @@ def test_table_2_across_and_in_noise(
         f"trained on whisper-made, scored on whisper-made, {NOISE}",
         f"trained on human, scored on whisper-made, {NOISE}",
     ]
-    wer = {row["run"]: row["wer"] for row in told["rows"] if row["partition"] == "test1"}
+    wer = {row["run"]: row["wer_percent"] for row in told["rows"] if row["partition"] == "test1"}
     assert wer["trained on human"] is None
     assert wer["trained on whisper-made"] == wer["trained on human, scored on whisper-made"]
     assert wer["trained on whisper-made"] < wer[runs[-1]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_bench.records import Json
-from ser_bench.scoring.compare import DECIDABLE, Difference, compare, holm
+from ser_bench.scoring.compare import Difference, compare, holm
 from ser_bench.scoring.contrast import gap
 from ser_bench.scoring.resampling import t_quantile
 from ser_bench.studies.paper import SIDES
@@ -172,8 +172,7 @@ def described(found: Difference) -> str:
     """Return a difference in words."""
     between = "" if found.ci95 is None else f" [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]"
     small = ", within the margin" if found.negligible and found.verdict in ("better", "worse") else ""
-    few = f" (under {DECIDABLE} clusters nothing is decided)" if found.p_value == 1.0 and found.ci95 is None else ""
-    return f"{_signed(found.value)}{between}, {found.verdict}{small}{few}"
+    return f"{_signed(found.value)}{between}, {found.verdict}{small}"
 
 
 def _where(what: str, partition: str, column: str) -> str:

@@ -17,16 +17,16 @@ Row = Mapping[str, Any]
 def table1(pairs: Sequence[Pair], rows: Sequence[Row]) -> Drawing:
     """Draw each pair's audio and audio-text scores, seen and unseen, a panel for each attribute."""
     shown = [side for side in paper.SIDES if any(row["partition"] == side for row in rows)]
-    tall = 26 * len(pairs) + 10
+    tall = 34 * len(pairs) + 10
     drawing = Drawing(
         960, 100 + len(shown) * (tall + 74), "Table 1: CCC without and with text",
         "A panel for each attribute, seen above unseen. A line for each speech encoder, from audio alone (hollow) to "
-        "audio and text (full), with 95 % intervals; the paper's numbers are the small diamonds.",
+        "audio and text (full), with 95 % intervals; the paper's numbers are the upright strokes.",
     )  # fmt: skip
     drawing.text(16, 24, "CCC of audio alone and of audio with text, 95 % intervals", style="title")
     _legend(drawing, [("audio", False, "v"), ("audio + text", True, "v"), ("the paper's", False, "m")])
-    limits = _limits(rows)
     for across, attribute in enumerate(ATTRIBUTES):
+        limits = _limits([row for row in rows if row["attribute"] == attribute])
         for down, side in enumerate(shown):
             axes = Axes(
                 drawing=drawing, left=190 + across * 258, top=92 + down * (tall + 74), width=214, height=tall,
@@ -44,7 +44,7 @@ def table1(pairs: Sequence[Pair], rows: Sequence[Row]) -> Drawing:
 def _pair(axes: Axes, place: int, pair: Pair, rows: Sequence[Row]) -> None:
     own = {row["system"]: row for row in rows}
     points = []
-    for name, off in ((pair.audio, 4.5), (pair.both, -4.5)):
+    for name, off in ((pair.audio, 7), (pair.both, -7)):
         row, y = own.get(name), axes.y(place) + off
         if row is None:
             continue
@@ -56,7 +56,7 @@ def _pair(axes: Axes, place: int, pair: Pair, rows: Sequence[Row]) -> None:
     for x, y, series, solid, row in points:
         axes.drawing.mark(x, y, series, solid=solid, told=f"{label(row['system'])}: {row['ours']:.3f}")
         if row["paper"] is not None:
-            axes.drawing.mark(axes.x(row["paper"]), y, "m", solid=False, size=2.6, told=f"paper: {row['paper']:.3f}")
+            _tick(axes, row["paper"], y)
 
 
 def table2(rows: Sequence[Row]) -> Drawing:
@@ -66,7 +66,7 @@ def table2(rows: Sequence[Row]) -> Drawing:
     drawing = Drawing(
         960, 142 + tall, "Table 2: CCC by transcripts",
         "A panel for each attribute and a line for each pair of transcripts trained and scored on, seen podcasts, with "
-        "95 % intervals; the paper's numbers are the small diamonds.",
+        "95 % intervals; the paper's numbers are the upright strokes.",
     )  # fmt: skip
     drawing.text(16, 24, "CCC on seen podcasts by transcripts, 95 % intervals", style="title")
     _legend(
@@ -88,7 +88,7 @@ def table2(rows: Sequence[Row]) -> Drawing:
                     _interval(axes, (row["low"], row["high"]), y, series)
                     axes.drawing.mark(axes.x(row["ours"]), y, series, solid=row["trained"], told=f"{row['ours']:.3f}")
                     if row["paper"] is not None:
-                        axes.drawing.mark(axes.x(row["paper"]), y, "m", solid=False, size=2.6)
+                        _tick(axes, row["paper"], y)
     return drawing
 
 
@@ -119,7 +119,7 @@ def figure2(rows: Sequence[Row], encoder: str, head: str) -> Drawing:
     )  # fmt: skip
     even = axes.y(1 / (last + 1))
     drawing.line((axes.left, even), (axes.left + axes.width, even), "guide")
-    drawing.text(axes.left + axes.width, even - 4, "all equal", style="muted small", anchor="end")
+    drawing.text(axes.left + axes.width, even - 4, "all equal", style="muted small name", anchor="end")
     for place, attribute in enumerate(ATTRIBUTES):
         own = [row for row in rows if row["attribute"] == attribute]
         series, off = SERIES[attribute], (place - 1) * 4  # beside each other, so that no bar hides another
@@ -159,7 +159,8 @@ def figure3(rows: Sequence[Row]) -> Drawing:
         drawing.line((axes.left, axes.y(0)), (axes.left + axes.width, axes.y(0)), "axis")
         for place, name in enumerate(names):
             middle = axes.x(place + 0.5)
-            drawing.text(middle, axes.top + axes.height + 16, label(name), style="small", anchor="middle")
+            short = label(name).partition(" + ")[0]
+            drawing.text(middle, axes.top + axes.height + 34, short, style="small strong", anchor="middle")
             for off, way in ((-1, "FT"), (1, "FT=>FRZ")):
                 own = [r for r in rows if (r["system"], r["partition"], r["way"]) == (name, side, way)]
                 if own:
@@ -182,7 +183,7 @@ def _bar(axes: Axes, x: float, row: Row) -> None:
             axes.drawing.line((x - 5, end), (x + 5, end), "line-m")
     if row["paper"] is not None:
         axes.drawing.mark(x, axes.y(min(max(100 * row["paper"], low), high)), "m", solid=False, size=3)
-    axes.drawing.text(x, axes.top + axes.height - 4, f"{row['improvement']:+.0%}", style="small name", anchor="middle")
+    axes.drawing.text(x, axes.top + axes.height + 16, f"{row['improvement']:+.0%}", style="small", anchor="middle")
 
 
 def _reach(rows: Sequence[Row]) -> tuple[float, float]:
@@ -192,6 +193,11 @@ def _reach(rows: Sequence[Row]) -> tuple[float, float]:
     most = max([*(min(end, 2 * max(*values, 10.0)) for end in ends), *values, 10.0])
     least = min([*(max(end, -0.5 * most) for end in ends), *values, 0.0])
     return least * 1.05, most * 1.08
+
+
+def _tick(axes: Axes, value: float, y: float) -> None:
+    """Mark the paper's score, so that ours beneath it is still seen."""
+    axes.drawing.line((axes.x(value), y - 7), (axes.x(value), y + 7), "line-m")
 
 
 def _interval(axes: Axes, ends: tuple[float | None, float | None], y: float, series: str) -> None:
@@ -213,6 +219,9 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
 def _legend(drawing: Drawing, entries: Sequence[tuple[str, bool, str]]) -> None:
     x = 22.0
     for words, solid, series in entries:
-        drawing.mark(x, 44, series, solid=solid, size=3.0 if series == "m" else 4.0)
+        if series == "m":
+            drawing.line((x, 37), (x, 51), "line-m")
+        else:
+            drawing.mark(x, 44, series, solid=solid)
         drawing.text(x + 10, 48, words, style="small")
         x += 34 + 6.4 * len(words)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ def estimate(need: Steps, options: Options) -> Estimate:
     """
     place = cached_demo(options.cache) if options.corpus == "demo" else Path(options.corpus)
     release = Release.open(place, version=options.release, cache=options.cache)
-    seconds = {name: float(release.rows(name).duration.sum()) for name in release.partitions}
+    seconds = {name: float(np.nansum(release.rows(name).duration)) for name in release.partitions}
     every = sum(seconds.values())
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     stores: dict[str, int] = {}

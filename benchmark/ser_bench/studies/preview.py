@@ -63,11 +63,11 @@ class Preview:
         keys = {id(cell.spec): cell.key for cell in self.steps.cells}
         rows = [
             {
-                "key": keys[id(one.spec)],
+                "key": keys.get(id(one.spec), "first stage"),
                 "seed": one.seed,
                 "run": str(one.folder),
                 "state": "finished" if one.finished else "to do",
-                "shares": shares[keys[id(one.spec)]],
+                "shares": shares.get(keys.get(id(one.spec), ""), ""),
                 "command": shlex.join(["ser-bench", *one.spec.words(one.seed, str(one.folder), self.cache)]),
             }
             for one in self.steps.planned

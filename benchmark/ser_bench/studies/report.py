@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from ser_bench import records
 from ser_bench.cache import atomic_write
 from ser_bench.leaderboard.svg import Drawing
+from ser_bench.scoring.compare import DECIDABLE
 from ser_bench.studies.claims import Claim
-from ser_bench.studies.paper import LAYERS_OF, RELEASE, TABLE1
+from ser_bench.studies.paper import LAYERS_OF, RELEASE, SIDES, TABLE1
 
 _WORDS = {"true": "**true**", "false": "**false**", "undecided": "undecided", "not tested": "not tested"}
 
@@ -57,7 +58,7 @@ def write(report: Report, folder: Path, found: Mapping[str, records.Json], margi
         "claims": [one.as_dict() for one in report.claims],
         "rows": [dict(row) for row in report.rows],
         "signatures": signatures,
-        "notes": list(report.notes),
+        "notes": [*report.notes, *_too_few(found.values())],
         **report.extra,
     }
     contents: dict[str, str | bytes] = {
@@ -87,8 +88,9 @@ def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -
     parts.append(f"![{report.title}]({report.study}.svg)")
     parts += report.tables
     parts += ["## Claims", _claims(report.claims, margin)]
-    if report.notes:
-        parts.append("\n".join(f"- {note}" for note in report.notes))
+    notes = [*report.notes, *_too_few(found.values())]
+    if notes:
+        parts.append("\n".join(f"- {note}" for note in notes))
     lines = [f"- {key}: `{record['signature']}`" for key, record in found.items()]
     parts += ["## Runs", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
@@ -115,7 +117,23 @@ def _mark(one: Claim, test: Any) -> str:
     return "; refutes it" if one.verdict == "false" and (test.refutes or test.against < 0.05) else ""
 
 
-def departures(found: Any) -> list[str]:
+def _too_few(found: Iterable[records.Json]) -> list[str]:
+    """Say on which sides there are too few clusters for any comparison to be decided."""
+    counts = {
+        SIDES[side]: block["clusters"]
+        for record in found
+        for run in record["runs"]
+        for side, block in run["resampling"].items()
+        if side in SIDES
+    }
+    return [
+        f"There are {count} clusters of {side} speakers; under {DECIDABLE} the paired test decides nothing."
+        for side, count in counts.items()
+        if count < DECIDABLE
+    ]
+
+
+def departures(found: Iterable[records.Json]) -> list[str]:
     """Say in what the runs differ from the paper's, such that its numbers are no measure for theirs."""
     told: dict[str, None] = {}
     for record in found:

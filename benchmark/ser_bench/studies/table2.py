@@ -15,7 +15,7 @@ from ser_bench.studies.cells import COLUMNS, against, cells, shown
 from ser_bench.studies.claims import Claim, Judge, claim
 from ser_bench.studies.draw import table2 as draw
 from ser_bench.studies.options import Cell, Options, Scoring
-from ser_bench.studies.report import Report, table
+from ser_bench.studies.report import Report, number, table
 
 SOURCES = ("human", "whisper-base", "whisper-tiny")
 NOISE = ("noise:babble@10dB",)
@@ -73,7 +73,7 @@ class Table2:
             title=self.title,
             intro=f"{_INTRO} The system is {systems.label(name)}.",
             tables=tuple(_table(rows, partition) for partition in paper.SIDES),
-            columns=("run", "trained", "transcripts", "condition", "wer", "paper_wer", *COLUMNS),
+            columns=("run", "trained", "transcripts", "condition", "wer_percent", "paper_wer_percent", *COLUMNS),
             rows=tuple(rows),
             claims=tuple(claims(sources, found, options.margin)),
             drawing=draw(seen or rows),
@@ -159,8 +159,8 @@ def _rows(name: str, key: str, record: Json, trained: bool) -> Iterator[dict[str
             "trained": trained,
             "transcripts": texts["test"],
             "condition": condition,
-            "wer": wer,
-            "paper_wer": paper.WER.get(source) if trained and partition == paper.SEEN else None,
+            "wer_percent": None if wer is None else round(100 * wer, 4),
+            "paper_wer_percent": paper.WER.get(source) if trained and partition == paper.SEEN else None,
         }
         said = stated if partition == paper.SEEN else {}
         for row in cells(record, partition, {attribute: said.get(attribute) for attribute in ATTRIBUTES}):
@@ -172,8 +172,8 @@ def _table(rows: list[dict[str, Any]], partition: str) -> str:
     for key in dict.fromkeys(row["run"] for row in rows if row["partition"] == partition):
         own = {row["attribute"]: row for row in rows if (row["run"], row["partition"]) == (key, partition)}
         first = next(iter(own.values()))
-        wer = "-" if first["wer"] is None else f"{100 * first['wer']:.1f}"
-        wer += "" if first["paper_wer"] is None else f" ({first['paper_wer']:.1f})"
+        wer = number(first["wer_percent"], 1)
+        wer += "" if first["paper_wer_percent"] is None else f" ({first['paper_wer_percent']:.1f})"
         told = [text for a in ATTRIBUTES for text in ((against(own[a]), shown(own[a])) if a in own else ("-", "-"))]
         lines.append([key, wer, *told])
     heads = ["run", "WER, % (paper)", *(f"{a}, {what}" for a in ATTRIBUTES for what in ("paper", "ours"))]
