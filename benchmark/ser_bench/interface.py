@@ -236,7 +236,7 @@ class FusionHeadSpec(_Named):
     ``layers``), else ``Encoded``; None for an absent modality; it gives [b, 3]. An optional
     ``fit(audio, text, labels)`` takes the train rows' pooled vectors ([n, p], or [n, L, p] with ``layers``) and labels
     [n, 3] on 0..1 (NaN in a column that the recipe does not train), once, before training. A head that reads all
-    layers' sequences is given each one's mean over time.
+    layers' sequences is given each of them pooled by ``mean_max``.
     """
 
     kind: ClassVar[Kind] = "head"

@@ -113,7 +113,7 @@ def fit_head(system: nn.Module) -> Callable[[Tensor | None, Tensor | None, Tenso
 def pooled(system: nn.Module, batch: Any) -> tuple[Tensor | None, Tensor | None]:
     """Return the pooled vectors, [b, p] or [b, L, p], that the head would read of a batch, audio and text.
 
-    Of a head that reads all layers' sequences, each one's mean over time.
+    Of a head that reads all layers' sequences, each of them pooled by ``mean_max``.
 
     Raises:
         PluginError: the head names no pooling, so there is no vector to fit on.
@@ -132,11 +132,11 @@ def pooled(system: nn.Module, batch: Any) -> tuple[Tensor | None, Tensor | None]
 
 
 def _vectors(given: Tensor | Encoded | None) -> Tensor | None:
-    """Return pooled vectors as they are, and the mean over time of each layer's sequence, [b, L, d]."""
+    """Return pooled vectors as they are, and each layer's sequence pooled, [b, L, d]."""
     if given is None or isinstance(given, Tensor):
         return given
     states = given.layers or (given.hidden,)
-    return torch.stack([pool("mean", state, given.lengths) for state in states], dim=1)
+    return torch.stack([pool("mean_max", state, given.lengths) for state in states], dim=1)
 
 
 def head_of(system: nn.Module) -> nn.Module | None:

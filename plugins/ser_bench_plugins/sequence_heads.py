@@ -20,7 +20,8 @@ WIDTH, HEADS = 256, 4  # of cross-attention (ours; 64 dimensions a head, as in B
 class WeightedSequences(LayerWeights):
     """A learned weighted sum of every layer's sequence for each modality, pooled (``mean_max``), then ``Concat``.
 
-    The paper's order (§4.2): layers are summed, then pooled. ``heads.WeightedLayers`` pools first.
+    The paper's order (§4.2): layers are summed, then pooled. ``heads.WeightedLayers`` pools first. Sequences are
+    standardised by what the train rows' pooled vectors are, so that with all weight on one layer the two are the same.
     """
 
     def forward(self, audio: Encoded | None, text: Encoded | None) -> Tensor:

@@ -16,8 +16,8 @@ from ser_bench.host import Offer, Plan, host
 from ser_bench.interface import Encoded, FusionHeadSpec, Recipe
 from ser_bench.pooling import pool
 from ser_bench.training.loss import ccc_loss
-from ser_bench_plugins.heads import Concat
-from ser_bench_plugins.sequence_heads import AttentivePool, CrossAttention
+from ser_bench_plugins.heads import Concat, WeightedLayers
+from ser_bench_plugins.sequence_heads import AttentivePool, CrossAttention, WeightedSequences
 
 GARBAGE = (float("nan"), float("inf"), -float("inf"), 1e30)
 AUDIO, TEXT = [7, 1, 12, 4, 3], [2, 6, 1, 1, 5]  # lengths; the last utterance's batch mates are longer in both
@@ -329,3 +329,25 @@ def test_cross_attention_finds_the_state_that_the_text_names() -> None:
     torch.manual_seed(0)
     assert learned(CrossAttention(7, 4, dropout=0.0, width=32, heads=4), told) > 0.9
     assert learned(Averaged(7, 4), told) < 0.6
+
+
+def test_weighted_sequences_on_one_layer_is_that_layer_pooled_first() -> None:
+    """With all weight on one state the two orders are one; else the maximum of a sum is less than the sum of maxima."""
+    torch.manual_seed(0)
+    lengths = torch.tensor([5, 3, 4, 2])
+    layers = tuple(torch.randn(4, 5, 6) * 10**place + 3 for place in range(3))
+    given = Encoded(layers[-1], lengths, layers)
+    pooled = torch.stack([pool("mean_max", state, lengths) for state in layers], dim=1)
+    summed = WeightedSequences(6, None, dropout=0.0, states={"audio": 3}).eval()
+    first = WeightedLayers(6, None, dropout=0.0, states={"audio": 3}).eval()
+    for head in (summed, first):
+        head.fit(pooled, None, torch.rand(4, 3))
+    first.load_state_dict(summed.state_dict())
+    with torch.no_grad():
+        assert summed.layer_weights() == {"audio": [1 / 3] * 3}
+        assert (summed(given, None) - first(pooled, None)).abs().max() > 1e-3
+        for head in (summed, first):
+            head.scores["audio"].copy_(torch.tensor([-9.0, 9.0, -9.0]))
+        assert (summed(given, None) - first(pooled, None)).abs().max() < 1e-5
+        longer = Encoded(layers[-1], lengths, tuple(torch.cat([s, torch.full((4, 2, 6), 1e30)], 1) for s in layers))
+        assert (summed(longer, None) - summed(given, None)).abs().max() < 1e-6

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ser_bench.scoring.compare import Block, Difference, check_paired, columns_of, judged, with_seeds
 from ser_bench.scoring.resampling import grain, jackknife, t_quantile
+from ser_bench.scoring.seeds import over_seeds
 
 _LEAST = 0.02
-"""CCC that something must reach, together with its interval's lower end above 0, for a ratio to it to mean anything."""
+"""CCC that something must reach for a ratio to it to mean anything."""
 
 
 def gap(
@@ -63,7 +64,8 @@ class Relative:
     value: float
     """1 for a doubling."""
     ci95: tuple[float, float] | None
-    """None with fewer than two clusters."""
+    """None with fewer than two clusters, or where what is divided by may be 0: then nothing bounds the ratio (Fieller
+    1954, Journal of the Royal Statistical Society B 16(2), 175)."""
 
 
 def relative(a: Sequence[Block], b: Sequence[Block], *, column: str) -> Relative | None:
@@ -90,12 +92,10 @@ def relative(a: Sequence[Block], b: Sequence[Block], *, column: str) -> Relative
     if under < _LEAST:
         return None
     value, sizes = over / under - 1, np.array(a[0]["sizes"])
-    below = out_b.mean(axis=0)
-    if len(sizes) < 2:
+    divisor = over_seeds(b, column)
+    if divisor is None or divisor[0] <= 0:
         return Relative(value=value, ci95=None)
-    if below.min() <= 0:  # one cluster decides whether there is anything to divide by
-        return None
-    ratios: NDArray[np.float64] = out_a.mean(axis=0) / below - 1
+    ratios: NDArray[np.float64] = out_a.mean(axis=0) / out_b.mean(axis=0) - 1
     variance, freedom = jackknife(
         np.float64(value), ratios, sizes, step=grain(under, sizes) * (1 + over / under) / under
     )

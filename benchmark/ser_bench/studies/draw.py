@@ -119,7 +119,7 @@ def figure2(rows: Sequence[Row], encoder: str, head: str) -> Drawing:
     )  # fmt: skip
     even = axes.y(1 / (last + 1))
     drawing.line((axes.left, even), (axes.left + axes.width, even), "guide")
-    drawing.text(axes.left + axes.width, even - 4, "all equal", style="muted small name", anchor="end")
+    drawing.text(axes.left + 4, even - 4, "all equal", style="muted small name")
     for place, attribute in enumerate(ATTRIBUTES):
         own = [row for row in rows if row["attribute"] == attribute]
         series, off = SERIES[attribute], (place - 1) * 4  # beside each other, so that no bar hides another

@@ -73,8 +73,8 @@ class Figure2:
             title=f"{self.title} of {options.audio}",
             intro="Weights of a softmax over all states of a frozen encoder, learned with a regression head for one "
             f"attribute alone; index 0 is the input of the first of {depth} transformer layers. {_ORDERS[head]} Mean "
-            "over seeds; bars reach from the lowest to the highest seed. The weights say what the head took; layers "
-            "whose states are larger weigh more at the same weight.",
+            "over seeds; bars reach from the lowest to the highest seed. States are standardised by "
+            "the train rows first, so that their size does not stand in the weights.",
             tables=tuple(tables),
             columns=("attribute", "layer", "weight", "lowest", "highest", "paper_level", "seeds"),
             rows=tuple(rows),

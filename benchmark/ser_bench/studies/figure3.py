@@ -64,7 +64,7 @@ class Figure3:
         pairs = systems.by_size(systems.pairs_of(options.systems))
         judge = Judge(found, options.margin)
         rows = [row for pair in reversed(pairs) for row in _rows(judge, pair, options.seeds)]
-        undefined = [row for row in rows if row["improvement"] is None]
+        unbounded = [row for row in rows if row["low"] is None]
         return Report(
             study=self.name,
             title=self.title,
@@ -80,7 +80,11 @@ class Figure3:
             notes=(
                 "The paper tells no numbers of its figure; those of FT are computed from its Table 1, and for FT=>FRZ "
                 "there are none.",
-                *(["Where valence of audio alone is about 0 there is nothing to divide by."] if undefined else []),
+                *(
+                    ["Where valence of audio alone is, or may be, 0, a ratio to it has no bounds, or no meaning."]
+                    if unbounded
+                    else []
+                ),
             ),
         )  # fmt: skip
 
@@ -150,12 +154,15 @@ def claims(pairs: list[Pair], found: Mapping[str, Json], margin: float) -> Itera
 
 
 def _doubled(judge: Judge, pair: Pair) -> Test | None:
+    if judge.mean(pair.audio, paper.UNSEEN, "valence") is None:
+        return None
+    what = "relative improvement of FT: valence, unseen"
     found = improvement(judge, fine_key(pair), pair.audio, paper.UNSEEN)
     if found is None or found.ci95 is None:
-        return None
+        return Test(what=what, found="valence of audio alone may be 0", supports=False, against=1.0)
     low, high = found.ci95
     return Test(
-        what="relative improvement of FT: valence, unseen",
+        what=what,
         found=f"{found.value:+.0%} [{low:+.0%}, {high:+.0%}]",
         supports=low > paper.DOUBLED,
         against=1.0,

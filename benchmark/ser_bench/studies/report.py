@@ -103,7 +103,7 @@ def _claims(claims: Sequence[Claim], margin: float) -> str:
     parts.append(
         f"Differences within {margin:g} CCC are of no importance (the margin). A claim is true if every test below "
         "supports it, false if one refutes it (Holm-corrected), else undecided. Intervals are 95 %, over speakers and "
-        "seeds."
+        "seeds unless a claim says otherwise."
     )
     for one in claims:
         told = [f"- {test.what}: {test.found}{_mark(one, test)}" for test in one.tests] or ["- no runs for it here"]
