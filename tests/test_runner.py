@@ -130,7 +130,7 @@ def test_each_utterance_is_predicted_once(finished: Callable[[str], Path], relea
         assert len(found[partition]) == COUNTS[partition]
     values = np.array([row for part in found.values() for row in part.values()], dtype=np.float64)
     assert np.isfinite(values).all()
-    # On people's scale, not on that of training, where half of the values would be under 1; after a few steps, who knows.
+    # On the scale of people, not on that of training, where half would be under 1; after a few steps, who knows.
     if name == "mean_only":
         assert 2.5 < np.median(values) < 5.5
 

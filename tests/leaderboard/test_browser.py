@@ -142,7 +142,7 @@ def test_sorting(visit: Any) -> None:
 def test_a_long_table_shows_its_first_rows_until_asked(visit: Any, board: Path, tmp_path: Path) -> None:
     shutil.copytree(board / "site", tmp_path / "site")
     index = tmp_path / "site" / "index.html"
-    index.write_text(index.read_text(encoding="utf-8").replace('data-limit="100"', 'data-limit="3"'), encoding="utf-8")
+    index.write_text(index.read_text(encoding="utf-8").replace('data-limit="50"', 'data-limit="3"'), encoding="utf-8")
     page = visit(tmp_path).open("index.html")
     track = paper_track(page)
     section = page.locator(f".track >> nth={track}")

@@ -6,8 +6,10 @@ window.serBench = (() => {
   const remember = (value) => { try { localStorage.setItem("ser-bench-theme", value); } catch { /* a page may be forbidden to */ } };
   const recall = () => { try { return localStorage.getItem("ser-bench-theme"); } catch { return null; } };
   const systemTheme = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  root.classList.add("loading"); // long tables are not laid out before board.js has said what of them is shown
   if (["light", "dark"].includes(recall())) root.dataset.theme = recall();
 
+  addEventListener("load", () => root.classList.remove("loading"));
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelector("[data-theme-toggle]").addEventListener("click", () => {
       root.dataset.theme = (root.dataset.theme || systemTheme()) === "dark" ? "light" : "dark";

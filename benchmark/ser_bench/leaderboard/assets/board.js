@@ -56,7 +56,11 @@ document.addEventListener("DOMContentLoaded", () => {
       if (b === null) return -1;
       return (a < b ? -1 : 1) * sign;
     });
-    track.table.tBodies[0].append(...track.order);
+    const body = track.table.tBodies[0];
+    const next = body.nextSibling;
+    body.remove(); // rows that move outside the page are cheap
+    body.append(...track.order);
+    track.table.insertBefore(body, next);
     apply();
     for (const head of track.table.querySelectorAll("[aria-sort]")) head.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", direction);
@@ -165,6 +169,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   read();
   apply();
+  document.documentElement.classList.remove("loading");
   span();
   show();
 });
