@@ -17,8 +17,8 @@ from ser_bench.studies.systems import Pair, label
 
 _INTRO = (
     "Each audio system, and the same with text, fine-tuned (the paper's six: three speech encoders, each without and "
-    "with TinyBERT on the transcript). CCC, the mean over seeds, with its 95 % interval over speakers and seeds; seen is "
-    "test1, unseen test2. The paper's number stands first, with ours less the paper's in brackets."
+    "with TinyBERT on the transcript). CCC, the mean over seeds, with its 95 % interval over speakers and seeds; seen "
+    "is test1, unseen test2. The paper's number stands first, with ours less the paper's in brackets."
 )
 _EQUIVALENT = "On par by the equivalence test within the margin, or better by the paired test."
 
