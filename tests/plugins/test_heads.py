@@ -162,8 +162,8 @@ def test_gated_is_the_unit_of_the_paper(audio: int | None, text: int | None) -> 
 
 
 def test_parameters_of_the_pooled_heads() -> None:
-    def count(head: torch.nn.Module) -> int:
-        assert set(head.state_dict()) == {name for name, _ in head.named_parameters()}  # no other state
+    def count(head: torch.nn.Module, *fitted: str) -> int:
+        assert set(head.state_dict()) == {name for name, _ in head.named_parameters()} | set(fitted)  # no other state
         assert all(p.dtype == torch.float32 for p in head.parameters())
         return sum(p.numel() for p in head.parameters())
 
@@ -172,8 +172,11 @@ def test_parameters_of_the_pooled_heads() -> None:
     assert count(Gated(a, None, dropout=0.1)) == (a + 1) * a + 3 * (a + 1)
     assert count(Gated(None, t, dropout=0.1)) == (t + 1) * t + 3 * (t + 1)
     both = {"audio": 13, "text": 5}
-    assert count(WeightedLayers(a, t, dropout=0.1, states=both)) == 13 + 5 + (a + t + 1) * a + 3 * (a + 1)
-    assert count(WeightedLayers(a, None, dropout=0.1, states={"audio": 13})) == 13 + (a + 1) * a + 3 * (a + 1)
+    scales = ("audio_centre", "audio_scale", "text_centre", "text_scale")
+    assert count(WeightedLayers(a, t, dropout=0.1, states=both), *scales) == 13 + 5 + (a + t + 1) * a + 3 * (a + 1)
+    assert count(WeightedLayers(a, None, dropout=0.1, states={"audio": 13}), *scales[:2]) == 13 + (a + 1) * a + 3 * (
+        a + 1
+    )
 
 
 def vector_heads(dropout: float) -> list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]]:

@@ -14,6 +14,7 @@ from ser_bench.interface import Encoded, Recipe
 from ser_bench.pooling import valid
 from ser_bench.system import Composed
 from ser_bench.training.batches import Inputs, batches
+from ser_bench.training.device import accelerator_for
 from ser_bench.training.fit import _optimiser
 from ser_bench.training.ranks import Ranks
 from ser_bench.training.step import backward, divide
@@ -87,8 +88,8 @@ def inputs(n: int, *, seed: int, name: str = "train", columns: tuple[float, floa
 
 
 def accelerator() -> Accelerator:
-    """Return the CPU in float32."""
-    return Accelerator(cpu=True, mixed_precision="no")
+    """Return the CPU in float32, whatever an earlier test trained in."""
+    return accelerator_for(torch.device("cpu"), "float32")
 
 
 class Wide(nn.Module):
