@@ -194,6 +194,28 @@ def test_what_was_begun_is_gone_on_with_only_if_asked(
     assert len(trained(here)) == 2
 
 
+def test_an_interrupted_study_goes_on_where_it_was(
+    here: Here, release: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    usual = here.run
+
+    def interrupted(words: list[str]) -> int:
+        if len(here.words) == 1:  # the second training
+            raise KeyboardInterrupt
+        return usual(words)
+
+    monkeypatch.setattr(here, "run", interrupted)
+    line = words("table1", release, kept, tmp_path, "--systems", "logmel_words", "--seeds", "1")
+    assert cli.main(line) == 130
+    assert f"`ser-bench study table1 --corpus {release}" in capsys.readouterr().err
+    assert len(trained(here)) == 1
+    monkeypatch.setattr(here, "run", usual)
+    assert cli.main([*line, "--resume"]) == 0
+    assert len(trained(here)) == 1
+    assert (tmp_path / "table1" / "table1.md").is_file()
+
+
 @pytest.mark.parametrize(
     ("study", "given", "message"),
     [

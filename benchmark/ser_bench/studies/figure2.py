@@ -46,6 +46,7 @@ class Figure2:
                     strategy="frozen",
                     weights=tuple(word for word in options.weights if not word.startswith("text=")),
                     changes={**RECIPE, **options.changes, "attributes": [attribute]},
+                    frames="store" if head == POOLED else options.frames,  # a few vectors an utterance always fit
                 )
                 shared = "one store of all layers, pooled" if head == POOLED else "one store of all layers' sequences"
                 found.append(Cell(key=key_of(head, attribute), spec=spec, shares=shared))

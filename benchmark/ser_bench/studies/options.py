@@ -65,8 +65,7 @@ class Options:
             release=self.release,
             seeds=tuple(range(1, self.seeds + 1)),
             device=self.device,
-            frames=self.frames,
-            **{"changes": dict(self.changes), **given},
+            **{"changes": dict(self.changes), "frames": self.frames, **given},
         )
 
 
