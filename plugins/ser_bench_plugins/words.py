@@ -54,7 +54,6 @@ class Words(nn.Module):
         counts = Counter(word for text in texts for word in split(text))
         frequent = sorted((w for w, c in counts.items() if c > 1), key=lambda w: (-counts[w], w))
         self.set_extra_state(frequent[:MOST_WORDS])
-        nn.init.normal_(self.embedding.weight, std=0.1)
 
     def get_extra_state(self) -> list[str]:
         """Return the vocabulary, which is kept with the weights."""
