@@ -139,7 +139,7 @@ def record(*, seeds: Sequence[int] = (1,), noise: float = 0.5, **changes: Any) -
 
 
 def run_folder(folder: Path, *, seeds: Sequence[int] = (1, 2), noise: float = 0.5, **changes: Any) -> Path:
-    """Write a run folder's record and predictions; ``changes`` as in ``settings``."""
+    """Write a run folder with settings, predictions, results and record; ``changes`` as in ``settings``."""
     made = settings(**changes)
     attributes = made["recipe"]["attributes"]
     results = [result(seed, noise=noise, attributes=attributes, made=made) for seed in seeds]
@@ -149,6 +149,8 @@ def run_folder(folder: Path, *, seeds: Sequence[int] = (1, 2), noise: float = 0.
         path = folder / f"seed-{seed}" / "predictions.parquet"
         utterances = {name: part.utterance for name, part in parts.items()}
         left["run"]["predictions_sha256"] = tables.write_predictions(path, utterances, values, attributes)
+        atomic_write(path.with_name("result.json"), records.canonical(left))
+    atomic_write(folder / "settings.json", records.canonical(made))
     made_record = records.assemble(made, results, created=CREATED)
     atomic_write(folder / "record.json", records.canonical(made_record))
     return folder

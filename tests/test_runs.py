@@ -1,4 +1,4 @@
-"""What a folder of runs holds: states, epochs, the time that is left, and why a run failed."""
+"""What folders of runs hold: states, epochs, the time that is left, why a run failed; seeds joined to one record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from ser_bench import cli, records
 from ser_bench.errors import RecordError, TrainingError
 from ser_bench.locks import held, hold, turn
-from ser_bench.runs import SeedState, listed, noting_failure
+from ser_bench.runs import SeedState, finished, listed, merge, noting_failure
 
 LOG = [
     {"epoch": 0, "loss": None, "development": 0.0, "seconds": 0.0},
@@ -252,3 +252,84 @@ def test_turns_are_taken_one_after_the_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert inside[::2] == inside[1::2]
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """Return a folder's record without the time it was made at."""
+    return records.read(folder / "record.json") | {"created": None}
+
+
+def test_seeds_that_were_trained_apart_make_the_record_of_those_trained_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = made_up.run_folder(tmp_path / "together", seeds=(1, 2, 3))
+    first = made_up.run_folder(tmp_path / "first", seeds=(2,))
+    second = made_up.run_folder(tmp_path / "second", seeds=(1, 3))
+    (first / "seed-2" / "checkpoints").mkdir()
+    (first / "seed-2" / "checkpoints" / "last.safetensors").write_bytes(b"x")
+    (first / "seed-2" / "model").mkdir()
+    (first / "seed-2" / "model" / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    assert cli.main(["record", "merge", str(first), str(second), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(f"record: {out / 'record.json'}\n")
+    assert told(out) == told(together)
+    assert {path.name for path in (out / "seed-2").iterdir()} == {"predictions.parquet", "result.json", "model"}
+    assert (out / "seed-2" / "model" / "config.json").read_text() == "{}"
+    assert cli.main(["record", "merge", str(first), "--out", str(out), "--json"]) == 0  # is there already
+    assert json.loads(capsys.readouterr().out)["signature"] == told(together)["signature"]
+
+
+def test_a_merge_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ser_bench import runs
+
+    together = made_up.run_folder(tmp_path / "together", seeds=(1, 2))
+    apart = [made_up.run_folder(tmp_path / str(seed), seeds=(seed,)) for seed in (1, 2)]
+    write = runs.atomic_write
+
+    def interrupted(path: Path, data: bytes | str) -> None:
+        if path == tmp_path / "out" / "seed-2" / "result.json":
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(runs, "atomic_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge(apart, tmp_path / "out")
+    assert finished(tmp_path / "out") == [1]
+    monkeypatch.undo()
+    merge(apart, tmp_path / "out")
+    assert told(tmp_path / "out") == told(together)
+
+
+def test_what_cannot_be_merged_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    first = made_up.run_folder(tmp_path / "first", seeds=(1,))
+    out = tmp_path / "out"
+
+    def refused(*folders: Path, into: Path = out) -> str:
+        with pytest.raises(RecordError) as caught:
+            merge(folders, into)
+        assert not out.exists()
+        return str(caught.value)
+
+    other = made_up.run_folder(tmp_path / "other", seeds=(2,), strategy="frozen")
+    assert refused(first, other) == (
+        f'{other} is not of the same run as {first}: strategy is "finetune" in it and "frozen" here. Join folders that '
+        "differ in the seed alone."
+    )
+    again = made_up.run_folder(tmp_path / "again", seeds=(1,), noise=0.4)
+    assert refused(first, again) == (
+        f"{first / 'seed-1'} and {again / 'seed-1'} are the same seed with different predictions. Leave out one of the "
+        "folders."
+    )
+    assert f"{first / 'seed-1'} is there with other predictions than {again / 'seed-1'}." in refused(again, into=first)
+    assert "holds no finished seed" in refused(first, begun(tmp_path / "begun").parent)
+    assert refused(first, tmp_path / "gone").startswith(f"{tmp_path / 'gone' / 'settings.json'} does not exist")
+    unfinished = begun(tmp_path / "unfinished")
+    assert f"{unfinished} holds an unfinished training." in refused(first, into=unfinished.parent)
+    edited = made_up.run_folder(tmp_path / "edited", seeds=(2,))
+    path = edited / "seed-2" / "predictions.parquet"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert refused(first, edited) == (
+        f"{path} is not what {edited / 'seed-2' / 'result.json'} was made of. Restore it, or train the seed anew."
+    )
+    with hold(tmp_path / "busy"), pytest.raises(RecordError, match="another process works in"):
+        merge([first], tmp_path / "busy")

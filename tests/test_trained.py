@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 import ser_bench
-from ser_bench import runner, testing, trained
+from ser_bench import runner, runs, testing
 from ser_bench.corpus import read_wave
 from ser_bench.errors import PluginError, RecordError, TranscriptError
 from ser_bench.interface import ATTRIBUTES
@@ -84,7 +84,7 @@ def test_every_strategy_and_depth(
 
 
 def test_the_first_finished_seed_is_the_default(run: Path, tmp_path: Path) -> None:
-    assert trained.seeds(run) == [1, 3]
+    assert runs.finished(run) == [1, 3]
     copied = shutil.copytree(run, tmp_path / "run")
     (copied / "seed-1" / "result.json").unlink()
     by_default, by_name = ser_bench.load(copied), ser_bench.load(run, seed=3)

@@ -15,11 +15,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from ser_bench import prepare, records, runs, stages, system, tracking, trained
-from ser_bench.cache import atomic_write
 from ser_bench.errors import PluginError, RecordError, TrainingError, WeightsError
 from ser_bench.host import Plan
 from ser_bench.interface import ATTRIBUTES, Recipe
-from ser_bench.locks import hold, turn
+from ser_bench.locks import hold
 from ser_bench.prepare import Progress, Storing
 from ser_bench.result import finish
 from ser_bench.task import Task, resolve
@@ -173,22 +172,13 @@ def _train(task: Task, seeds: Sequence[int], way: _Way) -> None:
                 ):
                     _run_seed(task, seed, module, start, way)
         if ranks.main:
-            write_record(folder)
+            runs.write_record(folder)
         ranks.wait()
 
 
 def _held(folder: Path, ranks: Ranks, *, shared: bool = False) -> AbstractContextManager[None]:
     """Keep a folder to the main process and those that train with it."""
     return hold(folder, shared=shared) if ranks.main else nullcontext()
-
-
-def write_record(folder: Path) -> dict[str, Any]:
-    """Make ``record.json`` of a run folder's settings and finished seeds."""
-    with turn(folder / "settings.json"):  # whoever comes last has seen all seeds
-        results = [records.read_json(folder / f"seed-{seed}" / "result.json") for seed in trained.seeds(folder)]
-        record = records.assemble(records.read_json(folder / "settings.json"), results, created=records.now())
-        atomic_write(folder / "record.json", records.canonical(record))
-    return record
 
 
 def score(
@@ -222,7 +212,7 @@ def score(
         SerBenchError: as ``run``.
     """
     source, target = Path(run_folder), Path(out)
-    numbers = trained.seeds(source)
+    numbers = runs.finished(source)
     old = records.read_json(source / "settings.json")
     kind = old["recipe"].get("precision", "auto")
     accelerator = accelerator_for(trained.device_named(device) if device else None, kind)
@@ -270,7 +260,7 @@ def score(
             at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
             finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
         if ranks.main:
-            write_record(target)
+            runs.write_record(target)
         ranks.wait()
     return target
 

@@ -1,4 +1,4 @@
-"""What a folder of runs holds: which are finished, running, interrupted or failed, and how far each is.
+"""What folders of runs hold: which seeds are finished, running, interrupted or failed, how far each is, their record.
 
 Reads settings, logs, results and the heads of checkpoints; never imports torch. Whoever trains a seed holds its folder
 (``locks.hold``), so that a process which died is told from one that works.
@@ -7,8 +7,9 @@ Reads settings, logs, results and the heads of checkpoints; never imports torch.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any, Literal
 from ser_bench import records
 from ser_bench.cache import atomic_write
 from ser_bench.errors import RecordError, SerBenchError
-from ser_bench.locks import held
+from ser_bench.locks import held, hold, turn
 
 State = Literal["finished", "running", "interrupted", "failed"]
 FAILURE = "failure.json"
+_LEFT_BEHIND = ("checkpoints", FAILURE, ".lock", "result.json")
+"""Of a finished seed's folder: what another folder does not need; the result, which comes last."""
 _LONGEST_HEAD = 100 << 20  # bytes; a checkpoint's head is some KB, and more than this is no checkpoint
 
 
@@ -48,6 +51,93 @@ class SeedState:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
         return asdict(self)
+
+
+def finished(run: Path) -> list[int]:
+    """Return the finished seeds of a run folder.
+
+    Raises:
+        RecordError: there is none.
+    """
+    names = [path.parent.name for path in run.glob("seed-*/result.json")]
+    found = sorted(int(name.removeprefix("seed-")) for name in names if re.fullmatch(r"seed-\d+", name))
+    if not found:
+        raise RecordError(f"{run} holds no finished seed; expected a folder that `ser-bench run` made.")
+    return found
+
+
+def write_record(run: Path) -> dict[str, Any]:
+    """Make ``record.json`` of a run folder's settings and finished seeds."""
+    with turn(run / "settings.json"):  # whoever comes last has seen all seeds
+        results = [records.read_json(run / f"seed-{seed}" / "result.json") for seed in finished(run)]
+        record = records.assemble(records.read_json(run / "settings.json"), results, created=records.now())
+        atomic_write(run / "record.json", records.canonical(record))
+    return record
+
+
+def merge(sources: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Join the seeds of one run that were trained apart, on machines that share no disk, and make their record.
+
+    Taken are the finished seeds, without their checkpoints. All is checked before anything is written; called again
+    after an interruption, it goes on.
+
+    Args:
+        sources: run folders; they may differ in nothing but the seeds.
+        out: a folder; one that holds seeds of this run takes the others in.
+
+    Raises:
+        RecordError: a folder is no run or another one, a seed is there twice, or predictions are not those that were
+            scored; or another process works in ``out``.
+        StoreError: the disk is full.
+    """
+    took: dict[int, Path] = {}
+    settings = records.read_json(sources[0] / "settings.json")
+    for run in sources:
+        differing = records.differences(settings, records.read_json(run / "settings.json"), words=("in it", "here"))
+        if differing:
+            raise RecordError(
+                f"{run} is not of the same run as {sources[0]}: {differing[0]}. Join folders that differ in the seed "
+                "alone."
+            )
+        for seed in finished(run):
+            own = run / f"seed-{seed}"
+            other = took.setdefault(seed, own)
+            if other != own and _predictions(other) != _predictions(own):
+                raise RecordError(
+                    f"{other} and {own} are the same seed with different predictions. Leave out one of the folders."
+                )
+    with hold(out):
+        records.settle(out, settings)
+        for seed, own in sorted(took.items()):
+            place = out / f"seed-{seed}"
+            if (place / "result.json").exists():
+                if _predictions(place) != _predictions(own):
+                    raise RecordError(
+                        f"{place} is there with other predictions than {own}. Name another --out, or leave out a folder."
+                    )
+            elif (place / "checkpoints").exists():
+                raise RecordError(
+                    f"{place} holds an unfinished training. Name another --out, or remove it to take {own} instead."
+                )
+        for seed, own in sorted(took.items()):
+            if not (out / f"seed-{seed}" / "result.json").exists():
+                _copy_seed(own, out / f"seed-{seed}")
+        return write_record(out)
+
+
+def _predictions(seed: Path) -> str:
+    """Return the digest of a finished seed's predictions, which must be those that were scored."""
+    path = seed / "predictions.parquet"
+    scored = records.read_json(seed / "result.json")["run"]["predictions_sha256"]
+    if not path.exists() or records.file_digest(path) != scored:
+        raise RecordError(f"{path} is not what {seed / 'result.json'} was made of. Restore it, or train the seed anew.")
+    return str(scored)
+
+
+def _copy_seed(own: Path, place: Path) -> None:
+    files = [path for path in own.rglob("*") if path.is_file() and path.relative_to(own).parts[0] not in _LEFT_BEHIND]
+    for path in [*files, own / "result.json"]:  # which says that the seed is finished
+        atomic_write(place / path.relative_to(own), path.read_bytes())
 
 
 @contextmanager

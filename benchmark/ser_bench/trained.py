@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ser_bench import prepare, recipes, records, saved, system
+from ser_bench import prepare, recipes, records, runs, saved, system
 from ser_bench.cache import atomic_write
 from ser_bench.errors import PluginError, RecordError, TrainingError, TranscriptError
 from ser_bench.host import Host, Plan, host
@@ -166,19 +166,6 @@ def resolve(names: dict[str, Any], found: Host, folder: Path) -> Plan:
     return found.compose(**(names | described))
 
 
-def seeds(run: Path) -> list[int]:
-    """Return the finished seeds of a run folder.
-
-    Raises:
-        RecordError: there is none.
-    """
-    names = [path.parent.name for path in run.glob("seed-*/result.json")]
-    found = sorted(int(name.removeprefix("seed-")) for name in names if re.fullmatch(r"seed-\d+", name))
-    if not found:
-        raise RecordError(f"{run} holds no finished seed; expected a folder that `ser-bench run` made.")
-    return found
-
-
 def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Trained:
     """Open a trained system.
 
@@ -192,7 +179,7 @@ def load(run: str | Path, *, seed: int | None = None, device: str = "cpu") -> Tr
         TrainingError: there is no such device.
     """
     folder = Path(run)
-    finished = seeds(folder)
+    finished = runs.finished(folder)
     chosen = finished[0] if seed is None else seed
     if chosen not in finished:
         raise RecordError(f"{folder} has no finished seed {chosen}; it has {', '.join(map(str, finished))}.")

@@ -83,3 +83,15 @@ def print_json(value: dict[str, Any]) -> int:
     """Print one JSON object; return the exit status."""
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
     return 0
+
+
+def show_record(record: dict[str, Any], folder: Path, *, as_json: bool) -> int:
+    """Print a run's scores, its signature and where its record is; return the exit status."""
+    from ser_bench.leaderboard.table import run_table
+
+    if as_json:
+        return print_json({"run": str(folder), "signature": record["signature"], "summary": record["summary"]})
+    print(run_table(record))
+    print(record["signature"])
+    print(f"record: {folder / 'record.json'}")
+    return 0

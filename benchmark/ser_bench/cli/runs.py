@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json, recipe_changes
+from ser_bench.cli.common import add_condition, add_corpus, command, leads, print_json, recipe_changes, show_record
 
 
 def add(commands: Any) -> None:
@@ -170,16 +170,9 @@ def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show_run(folder: Path, arguments: argparse.Namespace) -> int:
-    from ser_bench.leaderboard.table import run_table
     from ser_bench.records import read
 
-    record = read(folder / "record.json")
-    if arguments.json:
-        return print_json({"run": str(folder), "signature": record["signature"], "summary": record["summary"]})
-    print(run_table(record))
-    print(record["signature"])
-    print(f"record: {folder / 'record.json'}")
-    return 0
+    return show_record(read(folder / "record.json"), folder, as_json=arguments.json)
 
 
 def _predict(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands about many runs: suite, runs."""
+"""The commands about many runs: suite, runs, record merge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ser_bench.cli.common import command, print_json
+from ser_bench.cli.common import command, group, print_json, show_record
 
 
 def add(commands: Any) -> None:
@@ -23,6 +23,10 @@ def add(commands: Any) -> None:
     runs.add_argument(
         "folder", metavar="DIR", type=Path, nargs="?", default=Path("runs"), help="holds runs (default: runs)"
     )
+    record = group(commands, "record", "what a run leaves: merge")
+    merge = command(record, "merge", "join seeds of one run that were trained apart", _merge)
+    merge.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="run folders that differ in the seeds alone")
+    merge.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder that takes them")
 
 
 def _suite(arguments: argparse.Namespace) -> int:
@@ -127,3 +131,9 @@ def _span(seconds: tuple[float, float] | None) -> str | None:
         return None
     least, most = map(clock, seconds)
     return least if least == most else f"{least} to {most}"
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from ser_bench.runs import merge
+
+    return show_record(merge(arguments.folders, arguments.out), arguments.out, as_json=arguments.json)
