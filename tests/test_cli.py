@@ -111,7 +111,7 @@ def test_the_commands_of_this_version_are_there() -> None:
         "run", "score", "predict", "corpus check", "corpus stats", "corpus demo", "transcribe", "wer", "plugins list",
         "plugins check", "leaderboard render", "leaderboard add", "cache list", "cache remove", "suite", "runs",
         "speed", "study", "plugins new", "leaderboard check", "leaderboard verify", "leaderboard compare", "card",
-        "push",
+        "push", "record merge",
     }  # fmt: skip
 
 

@@ -46,6 +46,16 @@ def test_products_are_counted_forward_and_backward(b: int) -> None:
     assert found.products == {(b * 10, 4, 8): 1, (b * 10, 8, 3): 1}
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_in_groups_are_counted(groups: int) -> None:
+    convolution, given = nn.Conv1d(8, 16, 5, groups=groups), torch.randn(2, 8, 14, requires_grad=True)
+    way = 2 * 2 * 10 * 16 * (8 // groups) * 5
+    for leaf, times in ((given, 3), (given.detach(), 2)):
+        with cost._counted() as counter:
+            convolution(leaf).sum().backward()
+        assert counter.get_total_flops() == times * way
+
+
 def test_attention_is_counted() -> None:
     """Torch's counter does not know the kernel that a CPU takes."""
     t = 10
@@ -81,7 +91,8 @@ def test_looking_changes_nothing() -> None:
 def test_the_rate_of_products_is_of_the_largest_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def take(work: Any, device: torch.device) -> float:
+    def take(work: Any, device: torch.device, *, queued: bool) -> float:
+        assert queued
         left, right = work.args
         seen.append((*left.shape, right.shape[1]))
         return 2 * left.shape[0] * left.shape[1] * right.shape[1] / 5e9  # a device of 5 GFLOP/s
@@ -124,7 +135,7 @@ def test_padding_is_the_share_beyond_the_utterances_ends() -> None:
 
 def test_the_least_of_a_few_times_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([9.0, 0.3, 0.1, 0.2, 0.4, 0.5, 0.6])
-    monkeypatch.setattr(cost, "_timed", lambda work, device: next(taken))
+    monkeypatch.setattr(cost, "_timed", lambda work, device, repeats: next(taken) * repeats)
     assert cost.least_seconds(lambda: None, CPU) == 0.1  # the first warms up
 
 

@@ -424,6 +424,41 @@ def test_several_utterances_are_made_at_once_where_the_front_end_allows_it(
     assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_threads_of_a_gpu_take_the_gpu_of_the_one_that_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new thread begins with the first GPU, whatever --device says."""
+    chosen: dict[str, int] = {}
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda number: chosen.update({threading.current_thread().name: number})
+    )
+
+    def make(number: int) -> tuple[Any, bool]:
+        return np.full((1, 1), chosen[threading.current_thread().name]), False
+
+    made = list(prepare._several(torch.device("cuda"))(make, range(40)))
+    assert [int(array.item()) for array, _ in made] == [1] * 40
+    assert len(chosen) <= 4  # each has the activations of a front end on the GPU
+
+
+def test_frames_made_while_training_are_made_in_eval(release: Path, cache: Path) -> None:
+    corpus = open_corpus(release, cache=cache)
+    module, plan = built("logmel", corpus)
+    seen: list[bool] = []
+    real = module.audio_frontend
+
+    def watched(wave: torch.Tensor) -> torch.Tensor:
+        seen.append(module.audio.training)
+        return real(wave)  # type: ignore[operator, no-any-return]
+
+    module.audio_frontend = watched  # type: ignore[assignment]
+    inputs = make_inputs(module, plan, corpus, Storing(cache=cache, mode="off"), device=CPU)
+    module.train()
+    assert inputs["train"].audio is not None
+    inputs["train"].audio[0]
+    assert seen == [False]
+    assert module.audio.training
+
+
 def test_a_front_end_in_bfloat16_is_another_store(release: Path, cache: Path) -> None:
     corpus = open_corpus(release, transcripts="none", cache=cache)
     found = []

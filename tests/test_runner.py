@@ -21,6 +21,7 @@ from ser_bench.errors import CorpusError, PluginError, RecordError, TrainingErro
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.add import add
 from ser_bench.leaderboard.render import render
+from ser_bench.locks import hold
 from ser_bench.runner import run, score
 from ser_bench.testing import write_release
 
@@ -227,6 +228,14 @@ def test_other_settings_are_refused(quick: Run) -> None:
     with pytest.raises(RecordError, match=r"holds a run with other settings: .*recipe\.epochs is 50 there and 1 here"):
         quick("mean_only", changes={"epochs": 1}, seeds=(2,))
     assert {path: (folder / path).read_bytes() for path in tree(folder)} == before
+
+
+def test_a_seed_that_is_being_trained_is_not_called_unfinished(quick: Run) -> None:
+    """Whoever followed the advice to remove it would take it from the one who trains it."""
+    folder = quick("mean_only")
+    (folder / "seed-2" / "checkpoints").mkdir(parents=True)
+    with hold(folder / "seed-2"), pytest.raises(RecordError, match=r"another process works in .*seed-2\. Wait for it"):
+        quick("mean_only", seeds=(1, 2))
 
 
 def test_an_unfinished_seed_is_refused_without_resume(quick: Run) -> None:

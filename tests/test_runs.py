@@ -14,8 +14,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from ser_bench import cli, records
-from ser_bench.errors import RecordError, TrainingError
-from ser_bench.locks import held, hold, turn
+from ser_bench.errors import OtherProcessError, RecordError, StoreError, TrainingError
+from ser_bench.locks import LOCK, held, hold, turn
+from ser_bench.locks import begun as begun_in
 from ser_bench.runs import SeedState, finished, listed, merge, noting_failure
 
 LOG = [
@@ -71,6 +72,13 @@ def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
     assert state(tmp_path).state == "interrupted"
 
 
+def test_what_ended_another_process_is_told_by_that_one(tmp_path: Path) -> None:
+    own = begun(tmp_path / "run")
+    with pytest.raises(OtherProcessError), noting_failure(own):
+        raise OtherProcessError("another process of this run has ended")
+    assert state(tmp_path).state == "interrupted"
+
+
 def test_nothing_is_left_where_nothing_was_begun(tmp_path: Path) -> None:
     with (
         pytest.raises(TrainingError),
@@ -103,6 +111,11 @@ def test_the_time_left_runs_from_no_better_to_the_last_epoch(tmp_path: Path) -> 
     assert state(tmp_path / "first").seconds_left == (540.0, 5940.0)  # 120 s an epoch
     begun(tmp_path / "start", epoch=1, step=0, trained_seconds=0.0, best_epoch=0)
     assert state(tmp_path / "start").seconds_left is None
+    second = begun(tmp_path / "second")  # its second stage has 20 epochs, and a patience of 2
+    records_of = json.loads((second.parent / "settings.json").read_text())
+    records_of["head_recipe"] = records_of["recipe"] | {"epochs": 20, "patience": 2}
+    (second.parent / "settings.json").write_text(json.dumps(records_of))
+    assert state(tmp_path / "second").seconds_left == (100.0, 1800.0)
     then = time.time() - 40
     os.utime(own / "checkpoints" / "last.safetensors", (then, then))
     with hold(own):  # it went on since
@@ -182,39 +195,81 @@ def test_a_glance_does_not_keep_anybody_out(tmp_path: Path, monkeypatch: pytest.
     import fcntl
 
     (tmp_path / "run").mkdir()
-    looking = os.open(tmp_path / "run", os.O_RDONLY)
+    looking = os.open(tmp_path / "run" / LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(looking, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.close(looking))
     with hold(tmp_path / "run"):
         pass
 
 
-@pytest.mark.parametrize("files", [True, False])
-def test_where_folders_cannot_be_locked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: bool
+def test_who_is_refused_takes_nothing_away(tmp_path: Path) -> None:
+    """A folder stays empty for minutes while a system is built: whoever comes then must not remove it."""
+    with hold(tmp_path / "run"):
+        for _ in range(2):
+            with pytest.raises(RecordError, match="another process works in"), hold(tmp_path / "run"):
+                pass
+        assert held(tmp_path / "run")
+    with hold(tmp_path / "run", shared=True):
+        with hold(tmp_path / "run", shared=True):
+            pass
+        assert (tmp_path / "run" / LOCK).exists()  # the other one's
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a lock whose holder leaves, and takes it with it, must not hold what nobody else can see."""
+    import fcntl
+
+    folder, own, gone = tmp_path / "run", fcntl.flock, []
+
+    def flock(handle: int, kind: int) -> None:
+        if not gone:
+            gone.append(folder)
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        own(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with hold(folder):
+        assert gone
+        with pytest.raises(RecordError, match="another process works in"), hold(folder):
+            pass
+
+
+def test_a_lock_that_a_dead_process_left_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).touch()
+    assert not held(tmp_path / "run")
+    assert not begun_in(tmp_path / "run")
+    with hold(tmp_path / "run"):
+        (tmp_path / "run" / "log.jsonl").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
+    assert begun_in(tmp_path / "run")
+
+
+def test_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on NFS, which locks files alone, or on a file system without locks."""
     import errno
     import fcntl
-    import stat
-
-    own = fcntl.flock
 
     def flock(handle: Any, kind: int) -> None:
-        if not files or stat.S_ISDIR(os.fstat(handle).st_mode):
-            raise OSError(errno.EBADF, "no locks here")
-        own(handle, kind)
+        raise OSError(errno.ENOLCK, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     (tmp_path / "file").write_text("")
     with hold(tmp_path / "run"), turn(tmp_path / "file"):
-        assert held(tmp_path / "run") == files
-        if files:
-            with pytest.raises(RecordError, match="another process works in"), hold(tmp_path / "run"):
-                pass
-        else:
-            assert "is on a file system without locks: see to it that one process alone works there" in caplog.text
-    assert not held(tmp_path / "run")
+        assert not held(tmp_path / "run")
+        assert "is on a file system without locks: see to it that one process alone works there" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(StoreError) as caught, hold(tmp_path / "run"):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'} cannot be worked in (File exists). Name another folder with --out."
+    )
 
 
 def test_another_fault_is_not_taken_for_a_file_system_without_locks(
@@ -327,7 +382,7 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(tmp_path: Path) ->
     assert f"{unfinished} holds an unfinished training." in refused(first, into=unfinished.parent)
     edited = made_up.run_folder(tmp_path / "edited", seeds=(2,))
     path = edited / "seed-2" / "predictions.parquet"
-    path.write_bytes(path.read_bytes() + b" ")
+    path.write_bytes((again / "seed-1" / "predictions.parquet").read_bytes())
     assert refused(first, edited) == (
         f"{path} is not what {edited / 'seed-2' / 'result.json'} was made of. Restore it, or train the seed anew."
     )

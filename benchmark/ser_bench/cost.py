@@ -6,6 +6,7 @@ Everything here is measured after the fact and changes nothing. Letters: b utter
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from ser_bench import synthetic
 from ser_bench.frames import Store, whole
 from ser_bench.host import Plan
 from ser_bench.interface import Recipe
-from ser_bench.prepare import audio_array
+from ser_bench.prepare import audio_array, resting
 from ser_bench.trained import Trained
 from ser_bench.training.batches import Batch, Inputs, epoch_order, load
 from ser_bench.training.predict import forward
@@ -34,6 +35,7 @@ from ser_bench.training.predict import forward
 log = logging.getLogger(__name__)
 
 SHAPES = 3  # products that the device's rate is measured with: those with most of the arithmetic
+QUEUED = 50  # products in a row on a GPU
 ENOUGH = 1.0  # seconds; a measurement that took so long is not repeated
 T = TypeVar("T")
 
@@ -60,7 +62,7 @@ def arithmetic(module: nn.Module, batch: Batch) -> Arithmetic:
     gradients = {p: p.grad for p in module.parameters()}
     module.zero_grad(set_to_none=True)  # or they would be added to, in place
     try:
-        with _resting(module), _counted() as counter:
+        with resting(module), _counted() as counter:
             predicted = forward(module, batch)
             if predicted.requires_grad:
                 torch.autograd.backward(predicted.sum())
@@ -89,16 +91,22 @@ def matrix_rate(
     for rows, inputs, outputs in chosen:
         left = torch.randn(rows * scale, inputs, device=device, dtype=dtype)
         right = torch.randn(inputs, outputs, device=device, dtype=dtype)
-        spent += least_seconds(partial(torch.matmul, left, right), device) * products[rows, inputs, outputs]
+        spent += (
+            least_seconds(partial(torch.matmul, left, right), device, queued=True) * products[rows, inputs, outputs]
+        )
     return sum(sizes[shape] for shape in chosen) / spent if spent else None
 
 
-def least_seconds(work: Callable[[], Any], device: torch.device, *, times: int = 5) -> float:
-    """Return how long work takes when nothing disturbs it: the least of a few times, after one to warm up."""
+def least_seconds(work: Callable[[], Any], device: torch.device, *, times: int = 5, queued: bool = False) -> float:
+    """Return how long work takes when nothing disturbs it: the least of a few times, after one to warm up.
+
+    ``queued``: on a GPU, many in a row, so that what it takes to start one and to wait for it does not count.
+    """
+    repeats = QUEUED if queued and device.type == "cuda" else 1
     taken: list[float] = []
     began = time.perf_counter()
     while len(taken) <= times and (len(taken) < 2 or time.perf_counter() - began < ENOUGH):
-        taken.append(_timed(work, device))
+        taken.append(_timed(work, device, repeats))
     return min(taken[1:])
 
 
@@ -180,7 +188,7 @@ def inference(module: nn.Module, plan: Plan) -> Inference:
     wave = synthetic.wave(synthetic.MEAN, 0)
     text = synthetic.text(synthetic.MEAN, 0) if "text" in plan.reads else None
     try:
-        with _resting(module):
+        with resting(module):
             with _counted() as counter:  # warms up, too
                 system.predict(wave, text)
             taken: list[float] = []
@@ -202,29 +210,41 @@ def perhaps(measure: Callable[[], T]) -> T | None:
         return None
 
 
-def _timed(work: Callable[[], Any], device: torch.device) -> float:
+def _timed(work: Callable[[], Any], device: torch.device, repeats: int = 1) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
-    work()
+    for _ in range(repeats):
+        work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / repeats
 
 
 @contextmanager
 def _counted() -> Iterator[FlopCounterMode]:
     """Count floating-point operations; attention in its plain form, which torch counts on every device."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         yield counter
 
 
-@contextmanager
-def _resting(module: nn.Module) -> Iterator[None]:
-    """Keep a module from dropout and from counting while it is looked at."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
+def _convolution_backward(
+    gradient: Sequence[int],
+    given: Sequence[int],
+    weight: Sequence[int],
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *rest: Any,
+    **_: Any,
+) -> int:
+    """Count a convolution's way back: each gradient asked for takes what the way there took.
+
+    Torch's own formula counts the weight's as if every channel met every other, whatever the groups.
+    """
+    *_, wanted = rest  # of what is given, of the weight, of the bias
+    frames = given if transposed else gradient
+    return sum(map(bool, wanted[:2])) * 2 * frames[0] * math.prod(frames[2:]) * math.prod(weight)

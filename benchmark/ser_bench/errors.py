@@ -33,6 +33,10 @@ class TrainingError(SerBenchError):
     """A training that cannot start or go on: unfit recipe, non-finite loss, out of memory, unusable checkpoint."""
 
 
+class OtherProcessError(TrainingError):
+    """Another process that trains with this one has ended; it says why."""
+
+
 class ScoreError(SerBenchError):
     """Predictions or labels for which a score is not defined."""
 

@@ -15,6 +15,14 @@ from torch import Tensor
 from ser_bench.errors import PluginError, SerBenchError
 from ser_bench.interface import Encoded, Tokens
 
+# What torch and the libraries under it say on the CPU and on a GPU, where it is no class of its own.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
 
 @contextmanager
 def calling(whose: object, doing: str) -> Iterator[None]:
@@ -46,7 +54,7 @@ def calling(whose: object, doing: str) -> Iterator[None]:
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, on a GPU or on the CPU, for which torch has no class of its own."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
 
 

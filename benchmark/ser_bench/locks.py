@@ -1,7 +1,7 @@
 """Who works where: folders of runs and seeds, held by one process at a time.
 
-The system lets go of what a process held when it dies, so nothing is ever left locked. A folder itself is locked; where
-a file system locks no folders, as NFS does not, a file ``.lock`` in it is.
+Locked is a file ``.lock`` in the folder, since file systems that machines share (NFS) lock no folders. The system lets
+go of what a process held when it dies, so nothing is ever left locked; the file may stay behind, and says nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ser_bench.errors import RecordError
+from ser_bench.errors import RecordError, StoreError
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
 _GLANCE = 0.2  # seconds; `held` locks a folder for far less
 _UNABLE = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system says that does not lock such a thing."""
+"""What a file system says that has no locks."""
 
 
 @contextmanager
@@ -34,28 +35,35 @@ def hold(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
     Raises:
         RecordError: another process works in it.
+        StoreError: it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = _lock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience=_GLANCE)
+    handle = _taken(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    if handle is None:
+        raise RecordError(f"another process works in {folder}. Wait for it, or train other seeds in another --out.")
     try:
-        if handle is None:
-            raise RecordError(f"another process works in {folder}. Wait for it, or train other seeds in another --out.")
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
+        _leave(folder, handle)
 
 
 def held(folder: Path) -> bool:
     """Tell whether a process keeps the folder to itself (``hold``)."""
-    if not folder.is_dir():
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
         return False
-    handle = _lock(folder, fcntl.LOCK_SH)
-    if handle is not None:
+    try:
+        return not _locked(handle, fcntl.LOCK_SH, 0.0)
+    except OSError as error:
+        _tell(folder, error)
+        return False
+    finally:
         os.close(handle)
-    return handle is None
+
+
+def begun(folder: Path) -> bool:
+    """Tell whether anything but a lock is in a folder."""
+    return folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
 
 
 @contextmanager
@@ -69,31 +77,48 @@ def turn(path: Path) -> Iterator[None]:
         yield
 
 
-def _lock(folder: Path, kind: int, *, patience: float = 0.0) -> int | None:
-    """Lock a folder, trying for so many seconds; return what to close, or None where another process has it."""
-    try:
-        return _opened(folder, os.O_RDONLY, kind, patience)
-    except OSError as error:
-        if error.errno not in _UNABLE:
-            raise
-    try:
-        return _opened(folder / ".lock", os.O_RDWR | os.O_CREAT, kind, patience)
-    except OSError as error:
-        _tell(folder, error)
-        return os.open(folder, os.O_RDONLY)
+def _taken(folder: Path, kind: int) -> int | None:
+    """Lock a folder; return what to close, or None where another process has it."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # who was here before has just removed it
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be worked in ({error.strerror}). Name another folder with --out."
+            ) from error
+        try:
+            if not _locked(handle, kind, _GLANCE):
+                os.close(handle)
+                return None
+        except OSError as error:
+            _tell(folder, error)
+            return handle
+        if _same(handle, folder / LOCK):
+            return handle
+        os.close(handle)  # what was locked is no longer there: whoever had it has left
 
 
-def _opened(path: Path, flags: int, kind: int, patience: float) -> int | None:
-    handle, taken = os.open(path, flags, 0o666), False
-    try:
-        taken = _locked(handle, kind, patience)
-        return handle if taken else None
-    finally:
-        if not taken:
-            os.close(handle)
+def _leave(folder: Path, handle: int) -> None:
+    """Let go; remove the lock, and the folder if nothing came of it, unless somebody else holds it too."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / LOCK).unlink()
+        folder.rmdir()
+    os.close(handle)
+
+
+def _same(handle: int, path: Path) -> bool:
+    """Tell whether what is open is what stands at the path."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
 
 
 def _locked(handle: int, kind: int, patience: float) -> bool:
+    """Lock what is open, trying for so many seconds."""
     end = time.monotonic() + patience
     while True:
         try:

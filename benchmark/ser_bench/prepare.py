@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from ser_bench.training.batches import Inputs
 from ser_bench.transcripts import store
 from ser_bench.transcripts.wer import PartitionWer, partition_wer
 
+GPU_READERS = 4  # threads that read files while a GPU computes; each has a front end's activations on it
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
 
@@ -296,7 +297,8 @@ def _frames(
 
     def make(number: int) -> tuple[np.ndarray[Any, Any], bool]:
         try:
-            return compute(number)
+            with nullcontext() if storing.mode == "store" else resting(module):  # which may be asked while it trains
+                return compute(number)
         except SerBenchError:
             raise
         except Exception as error:  # a stranger's code: say whose, and on what
@@ -318,18 +320,32 @@ def _several(device: torch.device) -> frames.Each:
     """Return how several utterances are made at once, each alone and with the same result as one after the other.
 
     On the CPU each takes one thread instead of all threads taking one: the convolutions of one utterance are too small
-    to be divided well. On a GPU files are read while it computes.
+    to be divided well. On a GPU files are read while it computes, for which a few do.
     """
+    cuda = device.type == "cuda"
+    current = torch.cuda.current_device() if cuda else None  # of this thread; another begins with the first
 
     def each(make: frames.Make, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray[Any, Any], bool]]:
         threads = torch.get_num_threads()
-        alone = None if device.type == "cuda" else partial(torch.set_num_threads, 1)
+        count = GPU_READERS if cuda else max(threads, 2)
+        start = partial(torch.cuda.set_device, current) if cuda else partial(torch.set_num_threads, 1)
         try:
-            yield from in_order(make, numbers, threads=max(threads, 2), ahead=2 * max(threads, 2), start=alone)
+            yield from in_order(make, numbers, threads=count, ahead=2 * count, start=start)
         finally:
             torch.set_num_threads(threads)  # which is also what later threads start from
 
     return each
+
+
+@contextmanager
+def resting(module: nn.Module) -> Iterator[None]:
+    """Keep a module from dropout and from counting for a while."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 @contextmanager

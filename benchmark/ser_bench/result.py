@@ -101,7 +101,8 @@ def finish(
             device_name(device),
             torch.get_num_threads(),
             {"torch": torch.__version__, "transformers": _version("transformers")}
-            | ({"processes": str(ranks.count)} if ranks.count > 1 else {}),
+            | ({"processes": str(ranks.count)} if ranks.count > 1 else {})
+            | ({"before": "; ".join(at.before)[:200]} if at.before else {}),
         ),
     }
     atomic_write(folder / "result.json", records.canonical(result))

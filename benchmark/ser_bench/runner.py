@@ -18,13 +18,14 @@ from ser_bench import prepare, records, runs, stages, system, tracking, trained
 from ser_bench.errors import PluginError, RecordError, TrainingError, WeightsError
 from ser_bench.host import Plan
 from ser_bench.interface import ATTRIBUTES, Recipe
-from ser_bench.locks import hold
+from ser_bench.locks import begun, held, hold
 from ser_bench.prepare import Progress, Storing
 from ser_bench.result import finish
 from ser_bench.task import Task, resolve
 from ser_bench.training.batches import Inputs, batches, length_order
 from ser_bench.training.device import accelerator_for, precision
 from ser_bench.training.fit import Position, check_division, fit
+from ser_bench.training.predict import naming_memory
 from ser_bench.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -314,10 +315,12 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     order = length_order(train.duration, recipe.batch_size)
     module.eval()
     with torch.no_grad():
-        for batch in batches(train, order, accelerator.device):
-            for name, vector in zip(parts, system.pooled(module, batch), strict=True):
-                if vector is not None:
-                    parts[name].append(vector.float().cpu())
+        loaded = batches(train, order, accelerator.device)
+        for index in order:
+            with naming_memory(train, index):
+                for name, vector in zip(parts, system.pooled(module, next(loaded)), strict=True):
+                    if vector is not None:
+                        parts[name].append(vector.float().cpu())
     back = np.argsort(np.concatenate(order))
     audio, text = (torch.cat(vectors)[back] if vectors else None for vectors in parts.values())
     labels = torch.from_numpy(train.labels.copy())
@@ -336,8 +339,8 @@ def _check_seeds(task: Task, seeds: Sequence[int], resume: bool) -> None:
             f"seeds {list(seeds)} were given with --strategy none, which draws nothing: they would all be the same. "
             "Give one."
         )
-    unfinished = [seed for seed in _missing(task.folder, seeds) if (task.folder / f"seed-{seed}").exists()]
-    if unfinished and not resume:
+    unfinished = [seed for seed in _missing(task.folder, seeds) if begun(task.folder / f"seed-{seed}")]
+    if unfinished and not resume and not held(task.folder / f"seed-{unfinished[0]}"):  # if so, `hold` says so
         raise RecordError(
             f"{task.folder} holds an unfinished seed {unfinished[0]}. Go on with it by adding --resume, or remove "
             f"{task.folder / f'seed-{unfinished[0]}'} to start it anew."

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ser_bench import records
+from ser_bench import records, tables
 from ser_bench.cache import atomic_write
-from ser_bench.errors import RecordError, SerBenchError
-from ser_bench.locks import held, hold, turn
+from ser_bench.errors import OtherProcessError, RecordError, SerBenchError
+from ser_bench.locks import LOCK, begun, held, hold, turn
 
 State = Literal["finished", "running", "interrupted", "failed"]
 FAILURE = "failure.json"
-_LEFT_BEHIND = ("checkpoints", FAILURE, ".lock", "result.json")
+_LEFT_BEHIND = ("checkpoints", FAILURE, LOCK, "result.json")
 """Of a finished seed's folder: what another folder does not need; the result, which comes last."""
 _LONGEST_HEAD = 100 << 20  # bytes; a checkpoint's head is some KB, and more than this is no checkpoint
 
@@ -91,6 +91,7 @@ def merge(sources: Sequence[Path], out: Path) -> dict[str, Any]:
         StoreError: the disk is full.
     """
     took: dict[int, Path] = {}
+    digests: dict[Path, str] = {}
     settings = records.read_json(sources[0] / "settings.json")
     for run in sources:
         differing = records.differences(settings, records.read_json(run / "settings.json"), words=("in it", "here"))
@@ -101,8 +102,9 @@ def merge(sources: Sequence[Path], out: Path) -> dict[str, Any]:
             )
         for seed in finished(run):
             own = run / f"seed-{seed}"
+            digests[own] = _predictions(own)
             other = took.setdefault(seed, own)
-            if other != own and _predictions(other) != _predictions(own):
+            if digests[other] != digests[own]:
                 raise RecordError(
                     f"{other} and {own} are the same seed with different predictions. Leave out one of the folders."
                 )
@@ -111,7 +113,7 @@ def merge(sources: Sequence[Path], out: Path) -> dict[str, Any]:
         for seed, own in sorted(took.items()):
             place = out / f"seed-{seed}"
             if (place / "result.json").exists():
-                if _predictions(place) != _predictions(own):
+                if _predictions(place) != digests[own]:
                     raise RecordError(
                         f"{place} is there with other predictions than {own}. Name another --out, or leave out a folder."
                     )
@@ -129,7 +131,7 @@ def _predictions(seed: Path) -> str:
     """Return the digest of a finished seed's predictions, which must be those that were scored."""
     path = seed / "predictions.parquet"
     scored = records.read_json(seed / "result.json")["run"]["predictions_sha256"]
-    if not path.exists() or records.file_digest(path) != scored:
+    if tables.digest(tables.read_predictions(path)) != scored:
         raise RecordError(f"{path} is not what {seed / 'result.json'} was made of. Restore it, or train the seed anew.")
     return str(scored)
 
@@ -149,8 +151,10 @@ def noting_failure(folder: Path) -> Iterator[None]:
     (folder / FAILURE).unlink(missing_ok=True)
     try:
         yield
+    except OtherProcessError:  # that process knows why
+        raise
     except Exception as error:
-        if any(folder.iterdir()):
+        if begun(folder):
             said = str(error) if isinstance(error, SerBenchError) else f"{type(error).__name__}: {error}"
             with suppress(SerBenchError):  # on a full disk the error itself says enough
                 atomic_write(folder / FAILURE, records.canonical({"error": said, "time": records.now()}))
@@ -214,7 +218,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
 def _left(folder: Path, settings: dict[str, Any], *, running: bool) -> tuple[float, float] | None:
     """Estimate the seconds of training that are left, from the last checkpoint."""
     path = folder / "checkpoints" / "last.safetensors"
-    at, recipe = _position(path), settings["recipe"]
+    at, recipe = _position(path), settings.get("head_recipe", settings["recipe"])
     if at is None:
         return None
     steps = max(1, settings["corpus"]["partitions"]["train"]["scored"] // recipe["batch_size"])

@@ -153,7 +153,8 @@ def _train(
     lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     taken = float(lines[-1]["seconds"]) - float(lines[1]["seconds"])  # epoch 0 is the start, 1 warms up
     train = inputs["train"]
-    steps = len(train) * EPOCHS // recipe.batch_size  # what an epoch leaves over, the next one takes
+    # What an epoch leaves over, the next one takes.
+    steps = len(train) * (1 + EPOCHS) // recipe.batch_size - len(train) // recipe.batch_size
     return float(train.duration.mean()) * steps * recipe.batch_size / max(taken, 1e-9)
 
 

@@ -16,6 +16,7 @@ from transformers import Data2VecAudioModel, HubertModel, PreTrainedModel, Wav2V
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
+from ser_bench_plugins.long_convolution import quicken
 from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
 
@@ -72,6 +73,7 @@ class Speech(nn.Module):
         self.projection = model.feature_projection
         self.mask_vector = model.masked_spec_embed  # [d], counted and trained like the rest; read where time_mask > 0
         self.context = model.encoder
+        quicken(getattr(model.encoder.pos_conv_embed, "conv", None))
         self.config = model.config
         self.regularisation = regularisation
         self.normalise = normalise

@@ -112,7 +112,8 @@ class _Turns:
         """When each began, on a clock that stands still while the side waits."""
 
     def say(self, **said: Any) -> None:
-        """Say something, and wait for the next turn."""
+        """Say something, and wait for the next turn; what is queued on a GPU is this side's own time."""
+        _settle()
         print(MARK + json.dumps(said), flush=True)  # noqa: T201
         began = time.perf_counter()
         sys.stdin.readline()
@@ -120,6 +121,7 @@ class _Turns:
 
     def now(self) -> float:
         """Return seconds worked."""
+        _settle()
         return time.perf_counter() - self.waited
 
     def epoch(self) -> None:
@@ -131,6 +133,17 @@ class _Turns:
         self.steps += 1
         if self.steps % self.block == 0:
             self.say(steps=self.steps)
+
+
+def _settle() -> None:
+    """Wait for the GPU, if there is one, and give freed memory back: many sides wait on one machine."""
+    import ctypes
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _side(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -383,6 +383,91 @@ def test_an_interrupted_suite_lets_its_runs_save(release: Path, tmp_path: Path) 
     assert "interrupted; `ser-bench run" in next(tmp_path.glob("runs/logs/*.log")).read_text()
 
 
+WAIT = """
+import signal, sys
+from pathlib import Path
+from ser_bench.suite.child import Call
+call = Call(sys.argv[2:], Path(sys.argv[1]))
+signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7 if call.checkpoint() else 8))
+call()
+"""
+
+
+def test_a_job_that_is_stopped_for_its_time_saves_and_goes_on(release: Path, tmp_path: Path) -> None:
+    """submitit calls ``checkpoint`` in a signal's handler, while the call waits for its child."""
+    changes = ["recipe.epochs=5000", "recipe.patience=5000", "recipe.batch_size=4"]
+    words = ["run", "--plugin", "logmel", "--corpus", str(release), "--device", "cpu", "--out", str(tmp_path / "run")]
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", WAIT, str(log), *words, "--set", *changes]) as job:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "seed-1" / "checkpoints" / "last.safetensors").exists():
+            assert job.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        job.send_signal(signal.SIGUSR2)
+        try:
+            assert job.wait(60) == 7
+        finally:
+            job.kill()
+    assert "--resume` goes on" in log.read_text()
+
+
+def test_a_suite_in_the_background_outlives_its_terminal(
+    spec: Spec, pretended: Callable[..., Pretended], tmp_path: Path
+) -> None:
+    pretended()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        told = lambda outcome: signal.raise_signal(signal.SIGHUP)  # noqa: E731
+        outcomes = execute(seeds(spec, 2, tmp_path / "run"), out=tmp_path, told=told)
+        assert states(outcomes) == [(1, "finished"), (2, "finished")]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def script(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_what_a_cluster_refuses_is_a_run_that_failed(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "bin", "srun", "exit 1")
+    script(tmp_path / "bin", "sbatch", "echo 'sbatch: error: invalid partition specified: gpus' >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    (outcome,) = execute(seeds(spec, 1, tmp_path / "run"), out=tmp_path, cluster="slurm")
+    assert outcome.state == "failed"
+    assert outcome.why is not None
+    assert outcome.why.startswith("the cluster refused it: ")
+    assert "invalid partition specified: gpus" in outcome.why
+
+
+def test_a_job_of_slurm_is_interrupted_and_asked_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ser_bench.suite.cluster import Job
+
+    class Submitted:
+        job_id = "17"
+        asked: ClassVar[list[bool]] = []
+
+        def done(self, *, force_check: bool) -> bool:
+            self.asked.append(force_check)
+            return False
+
+    script(tmp_path / "bin", "scancel", f'echo "$@" >> {tmp_path}/said')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    job = Job(Submitted(), slurm=True)
+    assert job.poll() is None
+    job.stop()
+    assert job.poll() is None
+    assert job.poll() is None
+    # One that waits is taken back; one that runs gets what Ctrl-C gives, and submitit looks soon, not in minutes.
+    assert (tmp_path / "said").read_text() == "--state=PENDING 17\n--signal=INT 17\n"
+    assert Submitted.asked == [False, True, False]
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -405,6 +490,8 @@ def test_the_documented_demo_suite_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suite.toml").write_text(documented()[0])
+    assert cli.main(["suite", "suite.toml", "--jobs", "0"]) == 1
+    assert "error: --jobs 0 was given; expected 1 or more." in capfd.readouterr().err
     assert cli.main(["suite", "suite.toml", "--dry-run"]) == 0
     shown = capfd.readouterr().out
     assert shown.count("to do") == 2
@@ -438,6 +525,9 @@ def test_a_suite_with_a_failed_run_exits_with_1(
 def test_a_cluster_that_cannot_be_used(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SuiteError, match=r"--cluster cloud is unknown; give slurm or local"):
         run_suite([spec()], cluster="cloud")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SuiteError, match=r"--cluster slurm was given, and there is no srun here\."):
+        execute([], cluster="slurm")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         SuiteError, match=r"--cluster slurm needs the package submitit.*pip install 'ser-bench\[cluster\]'"

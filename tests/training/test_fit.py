@@ -25,6 +25,7 @@ from ser_bench import saved
 from ser_bench.errors import StoreError, TrainingError
 from ser_bench.host import host
 from ser_bench.interface import Recipe
+from ser_bench.prepare import audio_array
 from ser_bench.scoring.ccc import concordance
 from ser_bench.system import Composed, Frozen, build, fit_texts
 from ser_bench.training import fit as fitting
@@ -342,15 +343,25 @@ class _Looks(TorchDispatchMode):
         return function(*given, **(options or {}))
 
 
-@pytest.mark.parametrize("plugin", ["distilhubert_tinybert", "whisper_base_minilm", "logmel_words"])
-def test_a_step_never_looks_at_a_value(plugin: str) -> None:
-    plan = host().plan(plugin)
+@pytest.mark.parametrize(
+    ("audio", "text", "head"),
+    [
+        ("distilhubert", "tinybert", "concat"),
+        ("whisper_base", "minilm", "gated"),
+        ("logmel", "words", "linear"),
+        ("hubert_base", "bert_base", "cross_attention"),
+        ("w2v2_l_robust_p", None, "attentive_pool"),
+        ("wavlm_base_plus", None, "weighted_layers"),
+    ],
+)
+def test_a_step_never_looks_at_a_value(audio: str, text: str | None, head: str) -> None:
+    plan = host().compose(audio=audio, text=text, head=head)
     system = build(plan, dict.fromkeys(plan.parts, "tiny"), plan.recipe).train()
     fit_texts(system, ["a b"])
-    lengths = torch.tensor([31, 20, 9, 31])
-    widths = {"distilhubert_tinybert": 16, "whisper_base_minilm": 32, "logmel_words": 64}
-    audio, ids = torch.randn(4, 31, widths[plugin]), torch.ones(4, 7, dtype=torch.int64)
-    batch = Batch(np.arange(4), audio, lengths, ids, torch.tensor([7, 3, 1, 5]))
+    width = audio_array(system, np.zeros(16_000, np.float32), torch.device("cpu")).shape[1]
+    lengths, frames = torch.tensor([31, 20, 9, 31]), torch.randn(4, 31, width)
+    ids = None if text is None else torch.ones(4, 7, dtype=torch.int64)
+    batch = Batch(np.arange(4), frames, lengths, ids, None if text is None else torch.tensor([7, 3, 1, 5]))
     given = {"seed": (1, 1, 0), "ranks": Ranks(), "autocast": contextlib.nullcontext}
     optimiser = fitting._optimiser(system, plan.recipe)
     for parts in ([batch], [batch, batch]):
@@ -360,8 +371,34 @@ def test_a_step_never_looks_at_a_value(plugin: str) -> None:
             optimiser.step()
         assert looks.seen == []
     with _Looks() as looks:
-        float(audio.sum())
+        float(frames.sum())
     assert looks.seen  # the watch is awake
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_an_epoch_on_a_gpu_waits_for_nothing(tmp_path: Path, micro_batch: int | None) -> None:
+    device = torch.device("cuda")
+    steps = fitting._Steps.take
+    took: list[int] = []
+
+    def take(self: Any, at: Position, *given: Any, **options: Any) -> None:
+        if at.epoch > 1:  # the first makes what the optimiser keeps
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            steps(self, at, *given, **options)
+            took.append(at.epoch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Steps, "take", take)
+        patch.setattr(fitting, "_finite", lambda losses, done, train: [0.0] * len(losses))  # once an epoch, it does
+        recipe = replace(RECIPE, epochs=2)
+        fit(composed(), TRAIN, DEVELOPMENT, recipe, seed=1, folder=tmp_path, accelerator=accelerator_for(device),
+            micro_batch=micro_batch)  # fmt: skip
+    assert took == [1, 2]
 
 
 @pytest.mark.parametrize("micro_batch", [None, 4])

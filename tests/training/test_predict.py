@@ -102,6 +102,21 @@ def test_out_of_memory_names_the_longest() -> None:
         predict(Gives(full), data, batch_size=2, device=CPU)
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling", "cuDNN: CUDNN_STATUS_ALLOC_FAILED"],
+)
+def test_out_of_memory_by_any_name_and_while_a_batch_is_brought(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    from ser_bench.training.batches import Batch
+
+    def full(self: Batch, device: torch.device) -> Batch:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(Batch, "to", full)
+    with pytest.raises(TrainingError, match=r"^out of memory on a batch of 2 utterances, 2 at once"):
+        predict(Gives(lambda audio: audio), inputs(5, seed=0), batch_size=2, device=CPU)
+
+
 def test_a_forward_that_raises_is_one_clear_error() -> None:
     class Broken(torch.nn.Module):
         def forward(self, *_: object) -> torch.Tensor:

@@ -27,6 +27,8 @@ DIVISIONS = {
     "16 in 4 parts": (1, 4),
     "16 in 3 parts": (1, 6),
     "2 x 2 of 4": (2, 4),
+    "6, 5 and 5": (3, None),
+    "3 and 3, 5 and 5": (3, 5),
 }
 
 RUN = """
@@ -47,25 +49,29 @@ torch.save(found, f"{given['folder']}/{ranks.index}.pt")
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
-    """What two processes find, each."""
-    folder = tmp_path_factory.mktemp("several")
-    launch(RUN, {"folder": str(folder), "parts": [None, 4]}, 2)
-    return [torch.load(folder / f"{n}.pt", weights_only=True) for n in range(2)]
+def several(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, torch.Tensor]]]:
+    """What each of two processes finds, and of three."""
+    found = {}
+    for count in (2, 3):
+        folder = tmp_path_factory.mktemp("several")
+        launch(RUN, {"folder": str(folder), "parts": [None, 4 if count == 2 else 5]}, count)
+        found[count] = [torch.load(folder / f"{n}.pt", weights_only=True) for n in range(count)]
+    return found
 
 
 @pytest.mark.parametrize("kind", TOLERANCE)
 @pytest.mark.parametrize("division", list(DIVISIONS)[1:])
 def test_loss_gradient_and_50_steps_do_not_depend_on_the_division(
-    division: str, kind: str, several: list[dict[str, torch.Tensor]]
+    division: str, kind: str, several: dict[int, list[dict[str, torch.Tensor]]]
 ) -> None:
     whole = steps_of(kind)
     processes, parts = DIVISIONS[division]
     if processes == 1:
         found = [steps_of(kind, micro_batch=parts)]
     else:
-        found = [{name: one[f"{kind} {parts} {name}"] for name in whole} for one in several]
-        assert all(torch.equal(found[0][name], found[1][name]) for name in whole)  # all hold the same system
+        found = [{name: one[f"{kind} {parts} {name}"] for name in whole} for one in several[processes]]
+        for other in found[1:]:
+            assert all(torch.equal(found[0][name], other[name]) for name in whole)  # all hold the same system
     assert set(whole) == {"loss", "gradient", "losses", "weights"}
     for name, expected in whole.items():
         assert expected.dtype == getattr(torch, kind)
@@ -186,3 +192,39 @@ def test_processes_hold_every_utterance_once(tmp_path: Path) -> None:
     own = [np.concatenate(divide(index, one, 2)).tolist() for one in ranks]
     assert [len(part) for part in own] == [6, 5, 5]
     assert sorted(n for part in own for n in part) == index.tolist()
+
+
+def test_where_another_process_ends_the_rest_say_so(tmp_path: Path) -> None:
+    code = """
+from accelerate import Accelerator
+from ser_bench.errors import OtherProcessError
+from ser_bench.training.ranks import Ranks
+ranks = Ranks(Accelerator(cpu=True))
+ranks.wait()
+if ranks.index == 1:
+    raise SystemExit(0)
+for exchange in (lambda: ranks.agreed([True]), lambda: ranks.from_main(1), lambda: ranks.sum_(torch.ones(3))):
+    try:
+        exchange()
+    except OtherProcessError as error:
+        assert str(error).startswith("another process of this run has ended, or cannot be reached;"), error
+    else:
+        raise AssertionError(exchange)
+"""
+    launch(f"import torch{code}", {}, 2)
+
+
+def test_processes_wait_for_each_other(tmp_path: Path) -> None:
+    code = """
+import time
+from accelerate import Accelerator
+from pathlib import Path
+from ser_bench.training.ranks import Ranks
+ranks, file = Ranks(Accelerator(cpu=True)), Path(given["file"])
+if ranks.main:
+    time.sleep(1)
+    file.touch()
+ranks.wait()
+assert file.exists()
+"""
+    launch(code, {"file": str(tmp_path / "made")}, 2)

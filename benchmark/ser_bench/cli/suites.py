@@ -25,7 +25,9 @@ def add(commands: Any) -> None:
     )
     record = group(commands, "record", "what a run leaves: merge")
     merge = command(record, "merge", "join seeds of one run that were trained apart", _merge)
-    merge.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="run folders that differ in the seeds alone")
+    merge.add_argument(
+        "folders", metavar="DIR", type=Path, nargs="+", help="run folders that differ in the seeds alone"
+    )
     merge.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder that takes them")
 
 
@@ -51,7 +53,7 @@ def _suite(arguments: argparse.Namespace) -> int:
         outcomes = suite.execute(
             planned,
             out=asked.out,
-            jobs=arguments.jobs or asked.jobs,
+            jobs=asked.jobs if arguments.jobs is None else arguments.jobs,
             cluster=arguments.cluster,
             options=asked.cluster,
             cache=arguments.cache,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ class Call:
 
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait()
+            # Not `wait`: this is called by a signal's handler, over `__call__`'s own, whose lock it would wait for.
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Call(self.words, self.log, self.environment))
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
+import shutil
+import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +17,7 @@ from ser_bench.errors import SuiteError
 from ser_bench.suite.child import Call
 
 KINDS = ("slurm", "local")
+_SOON = 5.0  # seconds between questions to a cluster about a job that was asked to end
 _RESTARTS = 1000  # how often a job may be stopped for its time or for others and go on: a training saves itself
 
 
@@ -86,24 +91,56 @@ class Jobs:
         """Leave submitit's own files in ``folder``."""
         import submitit
 
+        if kind == "slurm" and shutil.which("srun") is None:
+            raise SuiteError(
+                "--cluster slurm was given, and there is no srun here. Give it on a machine of the cluster."
+            )
         restarts = {"slurm_max_num_timeout": _RESTARTS} if kind == "slurm" else {}
         self._executor = submitit.AutoExecutor(folder=folder, cluster=kind, **restarts)
         self._executor.update_parameters(**options.parameters(kind))
+        self._slurm = kind == "slurm"
 
-    def start(self, call: Call) -> Job:
+    def start(self, call: Call) -> Job | Refused:
         """Submit a call."""
-        return Job(self._executor.submit(call))
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            return Job(self._executor.submit(call), slurm=self._slurm)
+        except (
+            FailedJobError,
+            FailedSubmissionError,
+        ) as error:  # an unknown partition, too much of something: what sbatch says
+            return Refused(f"the cluster refused it: {' '.join(str(error).split())[:500]}")
+
+
+class Refused:
+    """A call that the cluster did not take."""
+
+    def __init__(self, trouble: str) -> None:
+        self.trouble: str | None = trouble
+
+    def poll(self) -> int | None:
+        """Return the exit status."""
+        return 1
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    kill = stop
 
 
 class Job:
     """A submitted call."""
 
-    def __init__(self, job: Any) -> None:
-        self._job = job
+    def __init__(self, job: Any, *, slurm: bool) -> None:
+        self._job, self._slurm, self._look = job, slurm, math.inf
 
     def poll(self) -> int | None:
         """Return the exit status; None while it is queued or runs."""
-        if not self._job.done():
+        ask = time.monotonic() >= self._look  # submitit itself asks a cluster every ten minutes
+        if ask:
+            self._look = time.monotonic() + _SOON
+        if not self._job.done(force_check=ask):
             return None
         try:
             return int(self._job.result())
@@ -116,7 +153,13 @@ class Job:
 
     def stop(self) -> None:
         """Ask it to save and end."""
-        self._job.cancel(check=False)
+        if not self._slurm:
+            self._job.cancel(check=False)  # an interruption
+            return
+        self._look = 0.0
+        job = str(self._job.job_id)
+        for words in (["--state=PENDING"], ["--signal=INT"]):  # what waits has nothing to save
+            subprocess.run(["scancel", *words, job], check=False, capture_output=True)
 
     def kill(self) -> None:
         """End it."""

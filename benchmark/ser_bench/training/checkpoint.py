@@ -38,6 +38,8 @@ class Position:
     """CPU threads; another number gives other rounding."""
     processes: int = 1
     """Another number draws other dropout masks, and rounds otherwise."""
+    before: list[str] = field(default_factory=list)
+    """What it ran on before, where that was another number of either."""
 
     @property
     def told(self) -> str:

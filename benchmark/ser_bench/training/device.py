@@ -17,13 +17,15 @@ def accelerator_for(device: torch.device | None, wanted: str = "auto") -> Accele
     Args:
         device: None: a GPU if there is one. Under a launcher that starts several processes each takes its own GPU,
             whatever number is given.
-        wanted: the recipe's precision; ``auto`` is bfloat16 on a GPU and float32 on the CPU.
+        wanted: the recipe's precision; ``auto`` is bfloat16 on a GPU that computes in it, else float32.
     """
     on_cpu = (device is not None and device.type == "cpu") or not torch.cuda.is_available()
     if device is not None and device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         torch.cuda.set_device(device.index or 0)
     AcceleratorState._reset_state(reset_partial_state=True)  # a second run in one process may choose another device
-    half = wanted == "bfloat16" or (wanted == "auto" and not on_cpu)
+    # Older GPUs emulate bfloat16, which is slower than float32.
+    fit = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = wanted == "bfloat16" or (wanted == "auto" and fit)
     return Accelerator(cpu=on_cpu, mixed_precision="bf16" if half else "no")
 
 

@@ -95,6 +95,7 @@ def fit(
     optimiser = _optimiser(system, recipe)
     if kept is not None:
         at = _resumed(take_over(kept, optimiser), at)
+    del kept  # weights and moments, which are in the system and the optimiser now
     ranks.as_main(saved.state(system)[0].values())
     if ranks.main:
         files.truncate_log(at.log_bytes)
@@ -137,7 +138,7 @@ def fit(
                 files.save(system, optimiser, at)
                 files.forget_stale(at)
             steps.saved_at = time.monotonic()
-            if ranks.agreed([stop.asked])[0]:
+            if ranks.agreed([stop.asked])[0]:  # which the main process says after it has saved
                 raise KeyboardInterrupt
     if ranks.main:
         files.restore_best(system, at)
@@ -200,11 +201,13 @@ class _Steps:
                 at.losses += _finite(recent, order[: at.step], train)
                 at.trained_seconds += time.monotonic() - began
                 recent = []
-                if (stopping or late) and ranks.main:
-                    self.files.save(self.system, self.optimiser, at)
+                if stopping or late:
+                    if ranks.main:
+                        self.files.save(self.system, self.optimiser, at)
                     self.saved_at = time.monotonic()
                 began = time.monotonic()
             if stopping:
+                ranks.wait()  # a launcher ends them all when one has ended
                 raise KeyboardInterrupt
             if self.progress is not None:
                 self.progress(f"epoch {at.epoch} (best development CCC {at.best_ccc:.3f})", at.step, len(order))
@@ -237,6 +240,8 @@ def _resumed(at: Position, here: Position) -> Position:
             here.processes,
             at.processes,
         )
+    if (at.threads, at.processes) != (here.threads, here.processes):
+        at.before = [*at.before, f"{at.threads} threads, {at.processes} processes, to epoch {at.epoch}"]
     at.threads, at.processes = here.threads, here.processes
     return at
 

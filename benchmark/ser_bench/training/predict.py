@@ -102,9 +102,10 @@ def predict(
     order = shared[ranks.own(len(shared))]
     out = torch.zeros((len(inputs), 3), dtype=torch.float64)
     found = []
-    for batch in batches(inputs, order, device):
-        with naming_memory(inputs, batch.index):
-            found.append(forward(system, batch))
+    loaded = batches(inputs, order, device)
+    for index in order:
+        with naming_memory(inputs, index):
+            found.append(forward(system, next(loaded)))
     if found:  # fetched in the end, so that a GPU is not waited for batch by batch
         out[torch.from_numpy(np.concatenate(order))] = torch.cat(found).double().cpu()
     system.train(was_training)

@@ -6,7 +6,8 @@ unequal shares of a batch, and it cannot know which parameters the other parts o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,12 +16,18 @@ import torch.distributed as distributed
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ser_bench.errors import OtherProcessError
+from ser_bench.foreign import out_of_memory
+
 T = TypeVar("T")
 SLICE_BYTES = 64 << 20  # gradients sent together: large enough to fill a link, small beside the model
 
 
 class Ranks:
-    """This process among ``count``; alone, everything here is free."""
+    """This process among ``count``; alone, everything here is free.
+
+    Whatever is exchanged raises OtherProcessError where another process has ended.
+    """
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
         """Take the processes of an accelerator; None: this one alone."""
@@ -42,14 +49,16 @@ class Ranks:
     def sum_(self, tensor: Tensor) -> None:
         """Add up a tensor over the processes, in place."""
         if self.count > 1:
-            distributed.all_reduce(tensor)
+            with _exchanging():
+                distributed.all_reduce(tensor)
 
     def agreed(self, flags: Sequence[bool]) -> list[bool]:
         """Return which flags any process has set."""
         if self.count == 1:
             return list(flags)
         together = torch.tensor(flags, dtype=torch.uint8)
-        distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=self._hosts)
+        with _exchanging():
+            distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=self._hosts)
         return [bool(flag) for flag in together.tolist()]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -65,7 +74,8 @@ class Ranks:
                 gradients.append(parameter.grad)
         for together in _slices(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in together])
-            distributed.all_reduce(flat)
+            with _exchanging():
+                distributed.all_reduce(flat)
             for gradient, summed in zip(together, torch.split(flat, [g.numel() for g in together]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
@@ -74,7 +84,8 @@ class Ranks:
         if self.count == 1:
             return value
         held = [value]
-        distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=self._hosts)
+        with _exchanging():
+            distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=self._hosts)
         return held[0]
 
     @torch.no_grad()
@@ -83,12 +94,27 @@ class Ranks:
         if self.count > 1:
             for tensor in tensors:
                 there = tensor.to(self.device).contiguous()
-                distributed.broadcast(there, src=0)
+                with _exchanging():
+                    distributed.broadcast(there, src=0)
                 tensor.copy_(there)
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self.agreed([])
+        self.agreed([True])  # of nothing at all, gloo waits for nobody
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    """Tell a connection that broke from a fault of this process."""
+    try:
+        yield
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise OtherProcessError(
+            "another process of this run has ended, or cannot be reached; what it said itself tells why. Correct that, "
+            "then give the same command with --resume."
+        ) from error
 
 
 @cache
