@@ -178,7 +178,8 @@ def departures(found: Iterable[records.Json], varies: Collection[str] = ()) -> l
             by_first = key == "recipe" and "first_stage" in record
             usual = recipes.as_dict(_usual_recipe(record["first_stage"]["system"] if by_first else system["name"]))
             pairs = [{k: v for k, v in recipe.items() if k not in varies} for recipe in (usual, record[key])]
-            told |= dict.fromkeys(records.differences(*pairs, key, words=("by default", "here")))
+            for line in records.differences(*pairs, key, words=("by default", "here")):
+                told[line] = None
     return list(told)
 
 
