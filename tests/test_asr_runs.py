@@ -144,9 +144,7 @@ def predictions_of(run: Path) -> str:
     return str(records.read_json(run / "seed-1" / "result.json")["run"]["predictions_sha256"])
 
 
-def test_a_score_of_another_training_is_not_added_to(
-    trained: Path, release: Path, cache: Path, tmp_path: Path
-) -> None:
+def test_a_score_of_another_training_is_not_added_to(trained: Path, release: Path, cache: Path, tmp_path: Path) -> None:
     folder = score(trained, corpus=release, out=tmp_path / "scored", cache=cache)
     assert records.read_json(folder / "seed-1" / "result.json")["source"] == predictions_of(trained)
     before = (folder / "seed-1" / "result.json").read_bytes()
@@ -159,8 +157,8 @@ def test_a_score_of_another_training_is_not_added_to(
     with pytest.raises(RecordError) as told:
         score(copy, corpus=release, out=folder, cache=cache)
     assert str(told.value) == (
-        f"{folder / 'seed-1'} was scored with another training than seed 1 of {copy} is now. Remove that folder to score "
-        "the seed again, or give another --out."
+        f"{folder / 'seed-1'} was scored with another training than seed 1 of {copy} is now. Remove that folder to "
+        "score the seed again, or give another --out."
     )
 
 

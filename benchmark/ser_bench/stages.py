@@ -58,7 +58,9 @@ def is_run(weights: Weights) -> bool:
 def find(settings: Mapping[str, Any], place: Path) -> Path | None:
     """Return the run folder of exactly these settings, directly in a place."""
     wanted = records.canonical(settings)
-    found = (path.parent for path in sorted(place.glob("*/settings.json")) if path.read_text(encoding="utf-8") == wanted)
+    found = (
+        path.parent for path in sorted(place.glob("*/settings.json")) if path.read_text(encoding="utf-8") == wanted
+    )
     return next(found, None)
 
 

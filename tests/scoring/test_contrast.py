@@ -104,7 +104,12 @@ def test_a_verdict_on_a_ratio_agrees_with_its_interval() -> None:
     assert found is not None
     assert found.ci95 is not None
     low, high = found.ci95
-    for share, verdict in ((low - 1e-6, "better"), (low + 1e-6, "undecided"), (high - 1e-6, "undecided"), (high + 1e-6, "worse")):
+    for share, verdict in (
+        (low - 1e-6, "better"),
+        (low + 1e-6, "undecided"),
+        (high - 1e-6, "undecided"),
+        (high + 1e-6, "worse"),
+    ):
         told = against_ratio(a, b, column="valence", ratio=1 + share, margin=1e-9)
         assert told is not None
         assert told.verdict == verdict
@@ -115,7 +120,10 @@ def test_a_verdict_on_a_ratio_agrees_with_its_interval() -> None:
 
 
 def test_under_five_clusters_no_ratio_is_decided() -> None:
-    few = [[{**x, "sizes": SIZES[:4], "valence": x["valence"][:4]} for x in one] for one in (blocks(0.6, 1), blocks(0.2, 2))]
+    few = [
+        [{**x, "sizes": SIZES[:4], "valence": x["valence"][:4]} for x in one]
+        for one in (blocks(0.6, 1), blocks(0.2, 2))
+    ]
     found = against_ratio(few[0], few[1], column="valence", ratio=1.9, margin=0.01)
     assert found is not None
     assert (found.verdict, found.p_value) == ("undecided", 1.0)

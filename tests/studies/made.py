@@ -46,7 +46,12 @@ def record(
     for seed in range(seeds):
         off = (-1) ** number * apart * (seed - (seeds - 1) / 2)
         blocks = {
-            side: block({a: value + off for a, value in zip(ATTRIBUTES, values, strict=True)}, spread, 1000 * number + 10 * seed + place, clusters)
+            side: block(
+                {a: value + off for a, value in zip(ATTRIBUTES, values, strict=True)},
+                spread,
+                1000 * number + 10 * seed + place,
+                clusters,
+            )
             for place, (side, values) in enumerate(scores.items())
         }
         runs.append({"seed": seed + 1, "resampling": blocks})

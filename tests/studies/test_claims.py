@@ -11,7 +11,8 @@ import pytest
 from studies.made import SURE, UNSURE, both, record
 
 from ser_bench.studies import figure2, figure3, paper, systems, table1, table2
-from ser_bench.studies.claims import Claim, Judge, Test, claim, over_seeds, refuting
+from ser_bench.studies.claims import Claim, Judge, claim, over_seeds, refuting
+from ser_bench.studies.claims import Test as Part
 from ser_bench.studies.systems import Pair
 
 SMALL, MIDDLE, BIG = (
@@ -173,7 +174,7 @@ def test_recognisers_are_compared_each_with_each_and_both_ways() -> None:
     assert found(**better) == "false"
     steps = {"b": (table2.trained_key("y"), 1, 0.527), "c": (table2.trained_key("z"), 1, 0.534)}
     assert found(**steps) != "true"  # neighbours are near each other, the ends are not
-    plain = [one for one in table2.claims(sources, {n: record(s, name=n) for n, s in scores.items()}, 0.01)]
+    plain = list(table2.claims(sources, {n: record(s, name=n) for n, s in scores.items()}, 0.01))
     assert len(plain[1].tests) == 9  # x-y, x-z, y-z in three attributes
 
 
@@ -281,8 +282,8 @@ def test_layers_of_other_encoders_are_taken_at_their_share_of_the_depth() -> Non
 
 def test_a_claim_is_refuted_only_by_what_survives_the_correction() -> None:
     def made(p_value: float, count: int) -> str:
-        tests = [Test(what="one", found="", supports=False, against=p_value)]
-        tests += [Test(what="more", found="", supports=True, against=1.0)] * (count - 1)
+        tests = [Part(what="one", found="", supports=False, against=p_value)]
+        tests += [Part(what="more", found="", supports=True, against=1.0)] * (count - 1)
         return claim("a", "A", tests, how="").verdict
 
     assert made(0.03, 1) == "false"
@@ -291,9 +292,9 @@ def test_a_claim_is_refuted_only_by_what_survives_the_correction() -> None:
 
 
 def test_a_part_that_could_not_be_tested_keeps_a_claim_from_being_true() -> None:
-    good = Test(what="one", found="", supports=True, against=1.0)
-    bad = Test(what="two", found="", supports=False, against=0.001)
-    lost = Test(what="three", found="not there", supports=False, against=1.0, tested=False)
+    good = Part(what="one", found="", supports=True, against=1.0)
+    bad = Part(what="two", found="", supports=False, against=0.001)
+    lost = Part(what="three", found="not there", supports=False, against=1.0, tested=False)
     assert claim("a", "A", [good, good], how="").verdict == "true"
     found = claim("a", "A", [good, lost], how="")
     assert found.verdict == "undecided"
@@ -302,7 +303,9 @@ def test_a_part_that_could_not_be_tested_keeps_a_claim_from_being_true() -> None
     assert claim("a", "A", [lost, lost], how="").verdict == "not tested"
     assert claim("a", "A", [], how="").verdict == "not tested"
     # what is not there is no test that others are corrected for
-    assert claim("a", "A", [Test(what="x", found="", supports=False, against=0.03), lost, lost], how="").verdict == "false"
+    assert (
+        claim("a", "A", [Part(what="x", found="", supports=False, against=0.03), lost, lost], how="").verdict == "false"
+    )
 
 
 def test_a_missing_side_or_run_is_told(counted: Callable[[int], None]) -> None:
@@ -312,7 +315,9 @@ def test_a_missing_side_or_run_is_told(counted: Callable[[int], None]) -> None:
     made = {one.name: one for one in table1.claims(PAIRS, found, 0.01)}
     assert made["text raises valence"].verdict == "undecided"
     lost = [test for test in made["text raises valence"].tests if not test.tested]
-    assert [test.what for test in lost] == [f"w2v2-L-robust(p) + TinyBERT: valence, {side}" for side in ("seen", "unseen")]
+    assert [test.what for test in lost] == [
+        f"w2v2-L-robust(p) + TinyBERT: valence, {side}" for side in ("seen", "unseen")
+    ]
     assert lost[0].found == "not tested, for want of a run or of its score here"
     assert made["dominance of the large falls"].verdict == "not tested"
     seen = {name: {"test1": sides["test1"]} for name, sides in TRUE.items()}
@@ -321,18 +326,21 @@ def test_a_missing_side_or_run_is_told(counted: Callable[[int], None]) -> None:
 
 
 def test_only_what_survives_the_correction_is_marked() -> None:
-    tests = [Test(what=str(p), found="", supports=False, against=p) for p in (0.001, 0.02, 0.04)]
+    tests = [Part(what=str(p), found="", supports=False, against=p) for p in (0.001, 0.02, 0.04)]
     assert refuting(tests) == [True, True, True]
-    tests += [Test(what="more", found="", supports=True, against=1.0)] * 7
+    tests += [Part(what="more", found="", supports=True, against=1.0)] * 7
     assert refuting(tests) == [True] + [False] * 9
-    assert refuting([Test(what="a count", found="", supports=False, against=1.0, refutes=True)]) == [True]
+    assert refuting([Part(what="a count", found="", supports=False, against=1.0, refutes=True)]) == [True]
 
 
 def test_seeds_are_part_of_a_verdict() -> None:
     """The mean over seeds is judged, and how far they lie apart: one alone would decide."""
-    pair = {"a": record(both(0.5, 0.5, 0.5), name="a", apart=0.2), "b": record(both(0.45, 0.45, 0.45), name="b", apart=0.2)}
+    pair = {
+        "a": record(both(0.5, 0.5, 0.5), name="a", apart=0.2),
+        "b": record(both(0.45, 0.45, 0.45), name="b", apart=0.2),
+    }
     apart = Judge(pair, 0.01).rises("a", "b", "test1", "valence", what="w")
-    assert (apart.supports, apart.against) == (False, 1.0)
+    assert (apart.supports, apart.against > 0.3) == (False, True)
     assert apart.found.startswith("0.500 against 0.450: +0.050 [")
     near = Judge({name: record(both(*[0.5 - 0.05 * (name == "b")] * 3), name=name) for name in "ab"}, 0.01)
     assert near.rises("a", "b", "test1", "valence", what="w").supports
@@ -347,7 +355,7 @@ def judged(value: float, spread: float = SURE, clusters: int = 24) -> Judge:
 
 
 def test_no_lower_is_a_test_of_non_inferiority() -> None:
-    def stays(*given: Any) -> Test:
+    def stays(*given: Any) -> Part:
         return judged(*given).stays("a", "b", "test1", "valence", what="w")
 
     assert stays(0.0).supports
@@ -366,12 +374,12 @@ def test_that_a_rise_is_nil_goes_through_the_correction_too() -> None:
     assert not found.refutes
     assert 0 < found.against < 0.05
     assert claim("a", "A", [found], how="").verdict == "false"
-    many = [Test(what="more", found="", supports=True, against=1.0)] * int(0.05 / found.against + 1)
+    many = [Part(what="more", found="", supports=True, against=1.0)] * int(0.05 / found.against + 1)
     assert claim("a", "A", [found, *many], how="").verdict == "undecided"
 
 
 def test_the_same_is_the_same_either_way() -> None:
-    def same(value: float) -> Test:
+    def same(value: float) -> Part:
         return judged(value).same("a", "b", "test1", "valence", what="w")
 
     assert same(0.0).supports

@@ -11,7 +11,8 @@ from ser_bench import recipes
 from ser_bench.interface import Recipe
 from ser_bench.leaderboard.svg import Drawing
 from ser_bench.studies import figure2, figure3, paper
-from ser_bench.studies.claims import Test, claim
+from ser_bench.studies.claims import Test as Part
+from ser_bench.studies.claims import claim
 from ser_bench.studies.report import Report, departures, markdown
 
 
@@ -91,7 +92,7 @@ def host_recipe(name: str) -> Recipe:
 
 def test_only_what_a_verdict_rests_on_is_explained_and_marked() -> None:
     tests = [
-        Test(what=what, found="f", supports=False, against=p)
+        Part(what=what, found="f", supports=False, against=p)
         for what, p in (("sure", 0.001), ("chance", 0.04), ("nothing", 1.0))
     ]
     usual: dict[str, Any] = {

@@ -385,8 +385,8 @@ def test_what_was_scored_of_another_training_is_refused(
     here.words.clear()
     assert cli.main(line) == 1
     assert capsys.readouterr().err.endswith(
-        f"error: {scored / 'seed-1'} was scored with an earlier training of {run}. Remove that folder; the same command "
-        "with --resume makes it again.\n"
+        f"error: {scored / 'seed-1'} was scored with an earlier training of {run}. Remove that folder; the same "
+        "command with --resume makes it again.\n"
     )
     assert cli.main(["score", "--run", str(run), "--corpus", str(release), "--out", str(scored), "--cache", str(kept),
                      "--transcripts", "whisper-made", "--device", "cpu"]) == 1  # fmt: skip

@@ -393,7 +393,9 @@ def end(running: subprocess.Popen[str], number: int) -> str:
 def test_whatever_ends_a_call_ends_its_process_first(release: Path, tmp_path: Path, number: int) -> None:
     start = "import signal, sys; from pathlib import Path; from ser_bench.suite import work\n"
     start += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    start += "try:\n    print(work.call(sys.argv[2:], Path(sys.argv[1])))\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
+    start += (
+        "try:\n    print(work.call(sys.argv[2:], Path(sys.argv[1])))\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
+    )
     log, run = tmp_path / "log", tmp_path / "run"
     words = ["run", "--plugin", "logmel", "--corpus", str(release), "--device", "cpu", "--out", str(run)]
     words += ["--set", "recipe.epochs=5000", "recipe.patience=5000", "recipe.batch_size=4"]
@@ -429,7 +431,7 @@ def test_a_call_that_ends_well_all_the_same_is_interrupted(monkeypatch: pytest.M
             self.stopped += 1
 
     worker = Ends()
-    monkeypatch.setattr(work, "Processes", lambda: type("Starter", (), {"start": lambda self, call: worker})())
+    monkeypatch.setattr(work, "Processes", type("Starter", (), {"start": lambda self, call: worker}))
     with pytest.raises(KeyboardInterrupt):
         work.call(["score"], tmp_path / "log")
     assert worker.stopped == 1

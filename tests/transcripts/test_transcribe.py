@@ -348,7 +348,8 @@ def test_some_partitions_alone(corpus: Path, tmp_path: Path) -> None:
     assert (report.listed, report.transcribed, report.complete) == (12, 12, False)
     opened_here = opened(corpus, tmp_path / "cache")
     names = {utterance for name in wanted for utterance in opened_here.rows(name).utterance}
-    assert {name for name, _ in joined(tmp_path / "cache").keys()} == names
+    kept = joined(tmp_path / "cache").keys()
+    assert {name for name, _ in kept} == names
     given = {"cache": tmp_path / "cache"}
     assert sources_of(opened_here, partitions=wanted, **given) == [source().label]
     assert sources_of(opened_here, partitions=[*wanted, "test2"], **given) == sources_of(opened_here, **given) == []

@@ -49,7 +49,7 @@ class Difference:
     not_lower: bool
     """Whether the 90 % interval lies above -margin: a is not lower by anything that matters (one-sided, 5 %)."""
     p_equivalent: float
-    """Of the hypothesis that the difference is not inside the margin, the larger of the two one-sided tests' (Schuirmann
+    """Of the hypothesis that the difference is not inside the margin: the larger of two one-sided tests' (Schuirmann
     1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6), 657); 1 with fewer than ``DECIDABLE`` clusters."""
 
 

@@ -67,7 +67,7 @@ def claim(name: str, says: str, tests: Iterable[Test], *, paper: str = "", how: 
 
 
 def refuting(tests: Sequence[Test]) -> list[bool]:
-    """Say which tests refute their claim: by a count, or by a p-value that Holm's correction for their number leaves."""
+    """Say which tests refute their claim: by a count, or by a p-value after Holm's correction for their number."""
     p_values = iter(holm([test.against for test in tests if test.tested]))
     corrected = [next(p_values) if test.tested else 1.0 for test in tests]
     return [test.refutes or p_value < LEVEL for test, p_value in zip(tests, corrected, strict=True)]

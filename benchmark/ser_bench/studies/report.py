@@ -47,7 +47,7 @@ class Report:
     """Whether its claims rest on comparisons of scores, with the margin."""
 
     def departures(self, found: Mapping[str, records.Json]) -> list[str]:
-        """Say in what the study and its runs differ from the paper's, such that its numbers are no measure for these."""
+        """Say in what the study and its runs differ from the paper's: its numbers are no measure for these then."""
         return [*departures(found.values(), self.varies), *self.departs]
 
 
@@ -112,8 +112,12 @@ def _claims(report: Report, margin: float) -> str:
     lines = ["| claim | the paper | verdict |", "|---|---|---|"]
     lines += [f"| {one.says} | {one.paper or '-'} | {_WORDS[one.verdict]} |" for one in report.claims]
     parts = ["\n".join(lines)]
-    said = "A claim is true if every test below supports it, false if one refutes it, else undecided, also where a test "
-    said += "could not be made. What refutes is corrected by Holm for the number of the claim's tests. Intervals are 95 %"
+    said = (
+        "A claim is true if every test below supports it, false if one refutes it, else undecided, also where a test "
+    )
+    said += (
+        "could not be made. What refutes is corrected by Holm for the number of the claim's tests. Intervals are 95 %"
+    )
     if report.compares:
         said = f"Differences within {margin:g} CCC are of no importance (the margin). {said}, over speakers and seeds"
     parts.append(f"{said}.")
@@ -177,8 +181,8 @@ def departures(found: Iterable[records.Json], varies: Collection[str] = ()) -> l
         for key in [key for key in ("recipe", "head_recipe") if key in record]:
             by_first = key == "recipe" and "first_stage" in record
             usual = recipes.as_dict(_usual_recipe(record["first_stage"]["system"] if by_first else system["name"]))
-            pairs = [{k: v for k, v in recipe.items() if k not in varies} for recipe in (usual, record[key])]
-            for line in records.differences(*pairs, key, words=("by default", "here")):
+            known, own = ({k: v for k, v in recipe.items() if k not in varies} for recipe in (usual, record[key]))
+            for line in records.differences(known, own, key, words=("by default", "here")):
                 told[line] = None
     return list(told)
 

@@ -95,7 +95,9 @@ def claims(pairs: list[Pair], found: Mapping[str, Json], margin: float) -> Itera
             "most for the distilled",
             f"Text raises valence most for {label(small.audio)}",
             [
-                judge.more((small.both, small.audio), (p.both, p.audio), side, "valence", what=f"against {label(p.audio)}")
+                judge.more(
+                    (small.both, small.audio), (p.both, p.audio), side, "valence", what=f"against {label(p.audio)}"
+                )
                 for p in others
                 for side in paper.SIDES
             ],
@@ -106,7 +108,8 @@ def claims(pairs: list[Pair], found: Mapping[str, Json], margin: float) -> Itera
     own = len(kept) < 2 * len(pairs)
     yield claim(
         "arousal and dominance stay",
-        "Arousal and dominance stay with text (or improve)" + (", but for dominance of the large system" if own else ""),
+        "Arousal and dominance stay with text (or improve)"
+        + (", but for dominance of the large system" if own else ""),
         [test for p, a in kept for test in _staying(judge, (p.both, p.audio), (a,))],
         paper="either improved or remained at the same level",
         how=_NO_LOWER,

@@ -201,9 +201,7 @@ def in_shard(utterance: str, shard: tuple[int, int]) -> bool:
     return number % shard[1] == shard[0] - 1
 
 
-def _utterances(
-    release: Release, shard: tuple[int, int], partitions: Sequence[str]
-) -> tuple[int, list[_Utterance]]:
+def _utterances(release: Release, shard: tuple[int, int], partitions: Sequence[str]) -> tuple[int, list[_Utterance]]:
     """Return how many utterances a shard of some partitions lists, and those that have audio, the longest first.
 
     Sorted, since what is decoded together takes as long as its longest; the longest first, so that a machine too small
