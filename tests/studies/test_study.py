@@ -391,9 +391,19 @@ def test_what_was_scored_of_another_training_is_refused(
     assert cli.main(["score", "--run", str(run), "--corpus", str(release), "--out", str(scored), "--cache", str(kept),
                      "--transcripts", "whisper-made", "--device", "cpu"]) == 1  # fmt: skip
     assert "was scored with another training than seed 1" in capsys.readouterr().err
+    assert cli.main([*line, "--dry-run"]) == 1
+    assert here.words == []
     shutil.rmtree(scored / "seed-1")
     assert cli.main(line) == 0
     assert [one[0] for one in here.words] == ["score"]
+
+    shutil.rmtree(run / "seed-1")  # what comes of training it again is only known then
+    here.words.clear()
+    assert cli.main(line) == 1
+    assert [one[0] for one in here.words] == ["run"]
+    assert f"{scored / 'seed-1'} was scored with an earlier training of {run}" in capsys.readouterr().err
+    shutil.rmtree(scored / "seed-1")
+    assert cli.main(line) == 0
 
     shutil.rmtree(kept / "transcripts")
     made.write(release, kept, hear=lambda text: f"{text} indeed")  # the same audio, heard otherwise
