@@ -12,7 +12,7 @@ from transcripts import made
 from ser_bench import conditions, prepare, records
 from ser_bench.corpus import Release, read_wave
 from ser_bench.corpus.msp_podcast import MspPodcast, load
-from ser_bench.errors import ConditionError, TranscriptError
+from ser_bench.errors import ConditionError, RecordError, TranscriptError
 from ser_bench.runner import run, score
 from ser_bench.testing import write_release
 from ser_bench.transcripts.wer import partition_wer
@@ -123,6 +123,43 @@ def test_scored_under_a_condition(trained: Path, release: Path, cache: Path, tmp
     assert all(part["value"] >= 0.9 for part in record["transcripts"]["wer"].values())
     clean = records.read(trained / "record.json")
     assert record["runs"][0]["scores"]["test1"] != clean["runs"][0]["scores"]["test1"]
+
+
+def test_under_a_condition_the_texts_of_train_are_not_needed(
+    trained: Path, release: Path, cache: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    made.write(release, kept)
+    made.write(release, kept, condition=conditions.parse(NOISE).key, hear=lambda text: "noise", without=("train",))
+    found = [
+        score(trained, corpus=release, condition=NOISE, out=tmp_path / str(number), cache=place)
+        for number, place in enumerate((kept, cache))
+    ]
+    settings = [records.read_json(folder / "settings.json") for folder in found]
+    assert settings[0] == settings[1]
+    assert predictions_of(found[0]) == predictions_of(found[1])
+
+
+def predictions_of(run: Path) -> str:
+    return str(records.read_json(run / "seed-1" / "result.json")["run"]["predictions_sha256"])
+
+
+def test_a_score_of_another_training_is_not_added_to(trained: Path, release: Path, cache: Path, tmp_path: Path) -> None:
+    folder = score(trained, corpus=release, out=tmp_path / "scored", cache=cache)
+    assert records.read_json(folder / "seed-1" / "result.json")["source"] == predictions_of(trained)
+    before = (folder / "seed-1" / "result.json").read_bytes()
+    assert score(trained, corpus=release, out=folder, cache=cache) == folder  # what is there is left alone
+    assert (folder / "seed-1" / "result.json").read_bytes() == before
+    copy = shutil.copytree(trained, tmp_path / "again")
+    result = records.read_json(copy / "seed-1" / "result.json")
+    result["run"]["predictions_sha256"] = "0" * 64
+    (copy / "seed-1" / "result.json").write_text(records.canonical(result))
+    with pytest.raises(RecordError) as told:
+        score(copy, corpus=release, out=folder, cache=cache)
+    assert str(told.value) == (
+        f"{folder / 'seed-1'} was scored with another training than seed 1 of {copy} is now. Remove that folder to "
+        "score the seed again, or give another --out."
+    )
 
 
 def test_a_condition_degrades_what_the_front_end_hears(release: Path, cache: Path) -> None:

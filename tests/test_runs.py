@@ -375,7 +375,7 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(tmp_path: Path) ->
         f"{first / 'seed-1'} and {again / 'seed-1'} are the same seed with different predictions. Leave out one of the "
         "folders."
     )
-    assert f"{first / 'seed-1'} is there with other predictions than {again / 'seed-1'}." in refused(again, into=first)
+    assert f"{first / 'seed-1'} has other predictions than {again / 'seed-1'}." in refused(again, into=first)
     assert "holds no finished seed" in refused(first, begun(tmp_path / "begun").parent)
     assert refused(first, tmp_path / "gone").startswith(f"{tmp_path / 'gone' / 'settings.json'} does not exist")
     unfinished = begun(tmp_path / "unfinished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,16 @@ def test_an_audio_system_without_a_name_is_composed(go: Run, tmp_path: Path) -> 
     (made,) = [path for path in tmp_path.iterdir() if path.name != "both"]
     assert records.read(made / "record.json")["system"]["name"] == "distilhubert[1]>gated"
     assert made.name.startswith("distilhubert-1-gated-")
+
+
+def test_a_first_stage_is_looked_for_beside_the_second_alone(
+    place: Path, first: Path, go: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ``out`` is given, a run in ./runs is nobody's business."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(first, tmp_path / "runs" / first.name)
+    go("distilhubert_tinybert", tmp_path / "there" / "both", weights=["tiny"])
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["both", first.name]
 
 
 def test_what_is_no_first_stage(place: Path, first: Path, go: Run, tmp_path: Path) -> None:

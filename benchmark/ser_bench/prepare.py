@@ -22,6 +22,7 @@ from ser_bench.cache import cache_root
 from ser_bench.conditions import CLEAN, Condition
 from ser_bench.corpus.demo import cached_demo
 from ser_bench.corpus.release import with_audio
+from ser_bench.corpus.texts import texts_digest
 from ser_bench.corpus.wavs import read_wave
 from ser_bench.errors import PluginError, SerBenchError, TranscriptError
 from ser_bench.host import Plan
@@ -152,6 +153,16 @@ def open_corpus(
     root = cache_root(cache)
     remedy = store.resolve(opened.transcripts, root).remedy(str(place), heard.key, root)
     return dataclasses.replace(opened, remedy=remedy, wer=_wer(rows, source.transcripts))
+
+
+def without_train(corpus: Corpus) -> Corpus:
+    """Return a corpus without its train partition, and with the digest of the machine's texts that are left."""
+    rows = {name: part for name, part in corpus.rows.items() if name != "train"}
+    digest = corpus.transcripts_sha256
+    if corpus.transcripts not in ("human", "none"):  # more of train may be transcribed later, which is nothing to it
+        pairs = (pair for part in rows.values() for pair in zip(part.utterance, part.transcript, strict=True))
+        digest = texts_digest({utterance: text for utterance, text in pairs if text is not None})
+    return dataclasses.replace(corpus, rows=rows, transcripts_sha256=digest)
 
 
 def _wer(rows: Mapping[str, Rows], human: Mapping[str, str]) -> dict[str, PartitionWer] | None:

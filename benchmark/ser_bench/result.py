@@ -38,11 +38,13 @@ def finish(
     progress: Progress | None,
     *,
     first_stage: str | None = None,
+    source: str | None = None,
 ) -> None:
     """Predict and score all but train; write predictions, then the result, which marks the seed as finished.
 
-    ``first_stage`` tells which seed of which run the audio encoder comes from, by its predictions' digest. Several
-    processes share the prediction; the main one does the rest.
+    ``first_stage`` tells which seed of which run the audio encoder comes from, by its predictions' digest; ``source``
+    tells in the same way which training is scored again. Several processes share the prediction; the main one does the
+    rest.
     """
     ranks = Ranks(accelerator)
     began, audio_seconds = time.monotonic(), 0.0
@@ -86,6 +88,7 @@ def finish(
             "layer_weights": None if weights is None else weights(),
             **({} if first_stage is None else {"first_stage": first_stage}),
         },
+        **({} if source is None else {"source": source}),
         "size": {"parameters": total, "trainable_parameters": trainable},
         "transcripts": _texts(inputs, corpus),
         "ceiling": {name: corpus.ceiling[name] for name in scores},

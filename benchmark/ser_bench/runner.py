@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -202,7 +201,7 @@ def score(
     Args:
         run_folder: what ``run`` left behind; all its finished seeds are scored.
         corpus: a release's folder, or ``demo``.
-        out: a new folder for the record and the predictions.
+        out: a folder for the record and the predictions; what it holds of these seeds is left as it is.
         transcripts: the source to read; None: the one that the run was trained on.
         condition: what is done to the audio (``conditions.parse``); an ASR source must have heard it in the same.
 
@@ -210,6 +209,7 @@ def score(
         ``out``.
 
     Raises:
+        RecordError: ``out`` holds a seed that was scored with another training.
         SerBenchError: as ``run``.
     """
     source, target = Path(run_folder), Path(out)
@@ -230,7 +230,8 @@ def score(
         progress=progress,
     )
     if opened.block["labels_sha256"] != old["corpus"]["labels_sha256"] or opened.block["condition"] != "clean":
-        opened.rows.pop("train", None)  # not scored; on the audio of the training its store is there already
+        # Not scored; on the audio of the training its store is there already.
+        opened = prepare.without_train(opened)
     prepare.require_texts(first.plan, opened)
     storing = Storing(mode=frames, dtype=frames_dtype, cache=cache)
     settings = {
@@ -244,10 +245,11 @@ def score(
     }
     ranks = Ranks(accelerator)
     progress = progress if ranks.main else None
-    done = ranks.from_main([s for s in numbers if (target / f"seed-{s}" / "result.json").exists()])
+    results = {seed: records.read_json(source / f"seed-{seed}" / "result.json") for seed in numbers}
     with _held(target, ranks):
         if ranks.main:
             records.settle(target, settings)
+        done = ranks.from_main(_scored(target, source, results) if ranks.main else [])
         for seed in numbers:
             folder = target / f"seed-{seed}"
             if seed in done:
@@ -257,13 +259,29 @@ def score(
                 model.module, model.plan, opened, storing, device=accelerator.device, progress=progress
             )
             inputs.pop("train", None)  # scored are the others
-            result = records.read_json(source / f"seed-{seed}" / "result.json")
-            at = Position(best_epoch=result["run"]["best_epoch"], epoch=result["run"]["epochs"] + 1)
-            finish(folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress)
+            run = results[seed]["run"]
+            at = Position(best_epoch=run["best_epoch"], epoch=run["epochs"] + 1)
+            finish(
+                folder, seed, model.module, model.plan, opened, inputs, accelerator, at, progress,
+                source=run["predictions_sha256"],
+            )  # fmt: skip
         if ranks.main:
             runs.write_record(target)
         ranks.wait()
     return target
+
+
+def _scored(target: Path, source: Path, results: Mapping[int, records.Json]) -> list[int]:
+    """Return the seeds that are scored in a folder already; those of another training are refused."""
+    done = [seed for seed in results if (target / f"seed-{seed}" / "result.json").exists()]
+    for seed in done:
+        kept = records.read_json(target / f"seed-{seed}" / "result.json").get("source")
+        if kept != results[seed]["run"]["predictions_sha256"]:
+            raise RecordError(
+                f"{target / f'seed-{seed}'} was scored with another training than seed {seed} of {source} is now. "
+                "Remove that folder to score the seed again, or give another --out."
+            )
+    return done
 
 
 def _run_seed(
@@ -311,23 +329,24 @@ def fit_head(module: nn.Module, train: Inputs, recipe: Recipe, accelerator: Acce
     solve = system.fit_head(module)
     if solve is None:
         return
-    parts: dict[str, list[torch.Tensor]] = {"audio": [], "text": []}
+    whole: dict[str, torch.Tensor] = {}
     order = length_order(train.duration, recipe.batch_size)
     module.eval()
     with torch.no_grad():
         loaded = batches(train, order, accelerator.device)
         for index in order:
             with naming_memory(train, index):
-                for name, vector in zip(parts, system.pooled(module, next(loaded)), strict=True):
-                    if vector is not None:
-                        parts[name].append(vector.float().cpu())
-    back = np.argsort(np.concatenate(order))
-    audio, text = (torch.cat(vectors)[back] if vectors else None for vectors in parts.values())
+                for name, vector in zip(("audio", "text"), system.pooled(module, next(loaded)), strict=True):
+                    if vector is None:
+                        continue
+                    if name not in whole:  # each goes to its place at once: all layers of a large corpus are held once
+                        whole[name] = torch.empty(len(train), *vector.shape[1:])
+                    whole[name][torch.from_numpy(index)] = vector.float().cpu()
     labels = torch.from_numpy(train.labels.copy())
     labels[:, [i for i, name in enumerate(ATTRIBUTES) if name not in recipe.attributes]] = torch.nan
     head = cast(nn.Module, system.head_of(module))
     head.cpu()
-    solve(audio, text, labels)
+    solve(whole.get("audio"), whole.get("text"), labels)
     head.to(accelerator.device)
 
 

@@ -115,7 +115,7 @@ def merge(sources: Sequence[Path], out: Path) -> dict[str, Any]:
             if (place / "result.json").exists():
                 if _predictions(place) != digests[own]:
                     raise RecordError(
-                        f"{place} is there with other predictions than {own}. Name another --out, or leave out a folder."
+                        f"{place} has other predictions than {own}. Name another --out, or leave out a folder."
                     )
             elif (place / "checkpoints").exists():
                 raise RecordError(

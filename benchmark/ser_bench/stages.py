@@ -6,7 +6,7 @@ or given; its encoder of seed N is what seed N of the second stage keeps frozen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,14 +55,13 @@ def is_run(weights: Weights) -> bool:
     return isinstance(weights, Path) and (weights / "settings.json").is_file()
 
 
-def find(settings: Mapping[str, Any], places: Iterable[Path]) -> Path | None:
-    """Return the run folder of exactly these settings, directly in one of the places."""
+def find(settings: Mapping[str, Any], place: Path) -> Path | None:
+    """Return the run folder of exactly these settings, directly in a place."""
     wanted = records.canonical(settings)
-    for place in places:
-        for path in sorted(place.glob("*/settings.json")):
-            if path.read_text(encoding="utf-8") == wanted:
-                return path.parent
-    return None
+    found = (
+        path.parent for path in sorted(place.glob("*/settings.json")) if path.read_text(encoding="utf-8") == wanted
+    )
+    return next(found, None)
 
 
 def require_fit(run: Path, plan: Plan, corpus: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def resolve(
     else:
         first = task(audio_plan, {"audio": start}, "finetune", opened.without_texts())
         beside = first.folder.parent if place is None else place.parent
-        found = stages.find(first.settings, [beside, first.folder.parent])
+        found = stages.find(first.settings, beside)
         first = dataclasses.replace(first, folder=found or beside / first.folder.name)
     size: Weights = "tiny" if first.settings["system"]["weights"] == "tiny" else "random"
     made = task(plan, {"audio": size, "text": chosen["text"]}, strategy, opened, first)

@@ -137,10 +137,14 @@ class LayerWeights(nn.Module):
     def fit(self, audio: Tensor | None, text: Tensor | None, labels: Tensor) -> None:
         """Take mean and standard deviation of each state from the train rows, [n, L, p] of each modality."""
         for name, given in (("audio", audio), ("text", text)):
-            if given is not None:
-                self.get_buffer(f"{name}_centre").copy_(given.double().mean(0))
+            if given is None:
+                continue
+            centre, scale = self.get_buffer(f"{name}_centre"), self.get_buffer(f"{name}_scale")
+            for layer in range(given.shape[1]):  # one at a time: all in float64 are twice as large as what is given
+                state = given[:, layer].double()
+                centre[layer].copy_(state.mean(0))
                 # What never varies says nothing: it is left small, not divided by nearly 0.
-                self.get_buffer(f"{name}_scale").copy_(given.double().std(0, correction=0).clamp_min(1e-3))
+                scale[layer].copy_(state.std(0, correction=0).clamp_min(1e-3))
 
     def layer_weights(self) -> dict[str, list[float]]:
         """Return each modality's L weights, input of the first transformer layer first; they sum to 1."""

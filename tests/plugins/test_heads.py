@@ -353,3 +353,17 @@ def test_weighted_layers_finds_the_layer_that_knows() -> None:
         return audio[:, -1], text[:, -1], labels
 
     assert learned(Concat(4, 4, dropout=0.0), last_alone) < 0.3
+
+
+def test_layers_are_standardised_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of all of them in float64 would be 5 GB for 63,076 utterances and 13 layers of 768 numbers."""
+    given = torch.randn(20, 3, 4) * torch.tensor([1.0, 10.0, 0.0])[:, None] + 5
+    copied: list[int] = []
+    usual = torch.Tensor.double
+    monkeypatch.setattr(torch.Tensor, "double", lambda x: (copied.append(x.numel()), usual(x))[1])
+    head = WeightedLayers(4, None, dropout=0.0, states={"audio": 3})
+    head.fit(given, None, torch.zeros(20, 3))
+    assert max(copied) == 80
+    monkeypatch.undo()
+    assert torch.allclose(head.get_buffer("audio_centre"), given.double().mean(0).float())
+    assert torch.allclose(head.get_buffer("audio_scale"), given.std(0, correction=0).clamp_min(1e-3))

@@ -214,3 +214,20 @@ def test_all_pairs_at_once_are_as_each_alone(blocks) -> None:
     assert p_values[first.tolist().index(0) + 4] == 1  # a system against itself
     few = [[made_up(0.5 + 0.1 * i, wobble(4, 0.001, i))] for i in range(3)]
     assert rank(few) == [1, 1, 1]
+
+
+def test_no_lower_and_equivalent_have_one_sided_tests(blocks) -> None:
+    """Their p-values say what the 90 % interval says, at whatever margin."""
+    a, b = blocks[0], blocks[2]
+    wide = compare(a, b, margin=1e-3)["mean"]
+    reach90 = (wide.ci95[1] - wide.ci95[0]) / 2 * 0.8  # a little less than the 95 % one's
+    for margin in (abs(wide.value) * factor + reach90 * share for factor in (0, 1) for share in (0.1, 0.5, 1, 2)):
+        found = compare(a, b, margin=margin)["mean"]
+        assert found.negligible == (found.p_equivalent < 0.05)
+        assert found.not_lower or not found.negligible
+        other = compare(b, a, margin=margin)["mean"]
+        assert other.p_equivalent == pytest.approx(found.p_equivalent)
+        assert (found.not_lower and other.not_lower) == found.negligible
+    ahead, behind = (compare(*pair, margin=1e-4)["mean"] for pair in ((a, blocks[3]), (blocks[3], a)))
+    assert (ahead.verdict, ahead.not_lower) == ("better", True)
+    assert (behind.verdict, behind.not_lower, behind.p_equivalent > 0.5) == ("worse", False, True)

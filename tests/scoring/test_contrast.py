@@ -9,7 +9,7 @@ import pytest
 
 from ser_bench.errors import ScoreError
 from ser_bench.scoring.compare import compare
-from ser_bench.scoring.contrast import gap, relative
+from ser_bench.scoring.contrast import against_ratio, gap, relative
 
 SIZES = [40, 60, 50, 45, 55, 50, 48, 52, 41, 59]
 
@@ -76,15 +76,58 @@ def test_relative_gain() -> None:
     assert narrow is not None
     assert narrow.ci95 is not None
     assert narrow.ci95[1] - narrow.ci95[0] < found.ci95[1] - found.ci95[0]
-    # the delta method, with one seed: var(a / b) = var(a / b - a b / b^2)
-    one, two = blocks(0.4, 1, seeds=1), blocks(0.2, 2, seeds=1)
-    single = relative(one, two, column="valence")
-    assert single is not None
-    assert single.ci95 is not None
-    linear = (np.array(one[0]["valence"]) - 0.4) / 0.2 - 0.4 * (np.array(two[0]["valence"]) - 0.2) / 0.2**2
-    k = len(SIZES)
-    error = np.sqrt((k - 1) / k * (linear**2).sum())
-    assert 2.0 < (single.ci95[1] - single.ci95[0]) / 2 / error < 3.3
+
+
+def test_a_ratios_interval_is_fiellers() -> None:
+    """With one seed and equal freedom at every r the limits are the roots of a quadratic (Fieller 1954)."""
+    k, t = 10, 2.2622  # Student's t with 9 degrees of freedom at 95 %
+    a, b = blocks(0.4, 1, seeds=1), blocks(0.2, 2, seeds=1)
+    moved = np.where(np.arange(k) % 2, 0.01, -0.01)
+    for one, off in ((a, moved), (b, np.where(np.arange(k) < 5, moved, -moved))):
+        one[0]["sizes"] = [50] * k
+        one[0]["valence"] = (one[0]["full"]["valence"] + off).tolist()
+    found = relative(a, b, column="valence")
+    assert found is not None
+    assert found.ci95 is not None
+    apart = [np.array(one[0]["valence"]) - one[0]["full"]["valence"] for one in (a, b)]
+    aa, bb, ab = ((k - 1) / k * float(x @ y) for x, y in ((apart[0],) * 2, (apart[1],) * 2, apart))
+    # (0.4 - r 0.2)^2 = t^2 (aa - 2 r ab + r^2 bb)
+    roots = np.roots([0.2**2 - t**2 * bb, 2 * (t**2 * ab - 0.4 * 0.2), 0.4**2 - t**2 * aa])
+    assert found.ci95 == pytest.approx(tuple(sorted(roots - 1)), rel=1e-4)
+    low, high = found.ci95
+    assert high - found.value > 1.1 * (found.value - low)  # it is not symmetric
+
+
+def test_a_verdict_on_a_ratio_agrees_with_its_interval() -> None:
+    a, b = blocks(0.4, 1, spread=0.006), blocks(0.2, 2, spread=0.006)
+    found = relative(a, b, column="valence")
+    assert found is not None
+    assert found.ci95 is not None
+    low, high = found.ci95
+    for share, verdict in (
+        (low - 1e-6, "better"),
+        (low + 1e-6, "undecided"),
+        (high - 1e-6, "undecided"),
+        (high + 1e-6, "worse"),
+    ):
+        told = against_ratio(a, b, column="valence", ratio=1 + share, margin=1e-9)
+        assert told is not None
+        assert told.verdict == verdict
+        assert (told.p_value < 0.05) == (verdict != "undecided")
+    plain, at_one = as_compare(a, b), against_ratio(a, b, column="valence", ratio=1, margin=0.01)
+    assert plain == at_one
+    assert against_ratio(a, b, column="arousal", ratio=2, margin=0.01) is None
+
+
+def test_under_five_clusters_no_ratio_is_decided() -> None:
+    few = [
+        [{**x, "sizes": SIZES[:4], "valence": x["valence"][:4]} for x in one]
+        for one in (blocks(0.6, 1), blocks(0.2, 2))
+    ]
+    found = against_ratio(few[0], few[1], column="valence", ratio=1.9, margin=0.01)
+    assert found is not None
+    assert (found.verdict, found.p_value) == ("undecided", 1.0)
+    assert found.value == pytest.approx(0.22)
 
 
 def test_what_cannot_be_divided_by() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from studies.made import SURE, UNSURE, both, record
 
 from ser_bench.studies import figure2, figure3, paper, systems, table1, table2
-from ser_bench.studies.claims import Claim, Judge, claim, over_seeds
+from ser_bench.studies.claims import Claim, Judge, claim, over_seeds, refuting
+from ser_bench.studies.claims import Test as Part
 from ser_bench.studies.systems import Pair
 
 SMALL, MIDDLE, BIG = (
@@ -109,6 +111,21 @@ def test_on_the_papers_own_numbers_valence_is_not_on_par() -> None:
     assert wide["on par with the large"] == "true"
 
 
+def test_the_large_systems_arousal_is_to_stay_too(counted: Callable[[int], None]) -> None:
+    """The paper excepts its dominance alone, whether others are beside it or not."""
+    counted(34_377_000)
+    fallen = changed(TRUE, x=(BIG.both, 0, 0.50))
+    assert of_table1(fallen)["arousal and dominance stay"] == "false"
+    alone = {name: fallen[name] for name in (BIG.audio, BIG.both)}
+    assert of_table1(alone, pairs=[BIG]) == {
+        "text raises valence": "true",
+        "arousal and dominance stay": "false",
+        "dominance of the large falls": "true",
+    }
+    whole = {name: TRUE[name] for name in (BIG.audio, BIG.both)}
+    assert of_table1(whole, pairs=[BIG])["arousal and dominance stay"] == "true"
+
+
 def test_of_one_pair_nothing_is_said_that_needs_two() -> None:
     found = of_table1({name: TRUE[name] for name in (SMALL.audio, SMALL.both)}, pairs=[SMALL])
     assert found == {"text raises valence": "true", "arousal and dominance stay": "true"}
@@ -144,6 +161,23 @@ def test_table_2() -> None:
         assert of_table2(changed(TABLE2, x=(key, 1, 0.45)))[name] == "false"
 
 
+def test_recognisers_are_compared_each_with_each_and_both_ways() -> None:
+    sources = ["human", "x", "y", "z"]
+    scores = {table2.trained_key(source): both(0.61, 0.52, 0.51) for source in sources}
+
+    def found(**given: Any) -> str:
+        records = {name: record(sides, name=name) for name, sides in changed(scores, **given).items()}
+        return verdicts(list(table2.claims(sources, records, 0.01)))["whatever the recogniser"]
+
+    assert found() == "true"
+    better = {"a": (table2.trained_key("z"), 1, 0.60)}  # the last is better: so they are not the same
+    assert found(**better) == "false"
+    steps = {"b": (table2.trained_key("y"), 1, 0.527), "c": (table2.trained_key("z"), 1, 0.534)}
+    assert found(**steps) != "true"  # neighbours are near each other, the ends are not
+    plain = list(table2.claims(sources, {n: record(s, name=n) for n, s in scores.items()}, 0.01))
+    assert len(plain[1].tests) == 9  # x-y, x-z, y-z in three attributes
+
+
 # --- Figure 3 --------------------------------------------------------------------------------------------------------
 
 FIGURE3: Scores = {
@@ -172,6 +206,22 @@ def test_figure_3() -> None:
     assert of_figure3(FIGURE3, 0.03) == dict.fromkeys(FIGURE3_CLAIMS, "undecided")
     for name, (key, value) in FIGURE3_CLAIMS.items():
         assert of_figure3(changed(FIGURE3, x=(key, 1, value)))[name] == "false"
+
+
+def test_doubling_is_judged_as_its_interval_says_and_not_by_few_speakers() -> None:
+    def doubled(text: float, spread: float = 0.002, clusters: int = 24) -> tuple[str, str]:
+        scores = changed(FIGURE3, x=(figure3.fine_key(SMALL), 1, text))
+        found = {n: record(s, name=n, spread=spread, clusters=clusters) for n, s in scores.items()}
+        one = next(c for c in figure3.claims([SMALL, BIG], found, 0.01) if c.name == "valence doubles")
+        return one.verdict, one.tests[0].found
+
+    for text in (0.30, 0.36, 0.38, 0.40, 0.50):
+        verdict, said = doubled(text)
+        low, high = (float(word) for word in re.findall(r"([+-]\d+)%", said)[1:])
+        assert verdict == ("true" if low > 90 else "false" if high < 90 else "undecided"), said
+    assert doubled(0.50)[0] == "true"
+    assert doubled(0.50, clusters=4)[0] == doubled(0.30, clusters=4)[0] == "undecided"
+    assert doubled(0.50, spread=0.05) == ("undecided", "valence of audio alone may be 0")
 
 
 def test_relative_improvement_is_the_papers() -> None:
@@ -232,16 +282,109 @@ def test_layers_of_other_encoders_are_taken_at_their_share_of_the_depth() -> Non
 
 def test_a_claim_is_refuted_only_by_what_survives_the_correction() -> None:
     def made(p_value: float, count: int) -> str:
-        from ser_bench.studies.claims import Test
-
-        tests = [Test(what="one", found="", supports=False, against=p_value)]
-        tests += [Test(what="more", found="", supports=True, against=1.0)] * (count - 1)
+        tests = [Part(what="one", found="", supports=False, against=p_value)]
+        tests += [Part(what="more", found="", supports=True, against=1.0)] * (count - 1)
         return claim("a", "A", tests, how="").verdict
 
     assert made(0.03, 1) == "false"
     assert made(0.03, 2) == "undecided"
     assert made(0.01, 4) == "false"
-    assert claim("a", "A", [None], how="").verdict == "not tested"
+
+
+def test_a_part_that_could_not_be_tested_keeps_a_claim_from_being_true() -> None:
+    good = Part(what="one", found="", supports=True, against=1.0)
+    bad = Part(what="two", found="", supports=False, against=0.001)
+    lost = Part(what="three", found="not there", supports=False, against=1.0, tested=False)
+    assert claim("a", "A", [good, good], how="").verdict == "true"
+    found = claim("a", "A", [good, lost], how="")
+    assert found.verdict == "undecided"
+    assert [test.what for test in found.tests] == ["one", "three"]  # and it says which
+    assert claim("a", "A", [bad, lost], how="").verdict == "false"
+    assert claim("a", "A", [lost, lost], how="").verdict == "not tested"
+    assert claim("a", "A", [], how="").verdict == "not tested"
+    # what is not there is no test that others are corrected for
+    assert (
+        claim("a", "A", [Part(what="x", found="", supports=False, against=0.03), lost, lost], how="").verdict == "false"
+    )
+
+
+def test_a_missing_side_or_run_is_told(counted: Callable[[int], None]) -> None:
+    counted(34_377_000)
+    found = {name: record(sides, name=name) for name, sides in TRUE.items()}
+    del found[BIG.both]
+    made = {one.name: one for one in table1.claims(PAIRS, found, 0.01)}
+    assert made["text raises valence"].verdict == "undecided"
+    lost = [test for test in made["text raises valence"].tests if not test.tested]
+    assert [test.what for test in lost] == [
+        f"w2v2-L-robust(p) + TinyBERT: valence, {side}" for side in ("seen", "unseen")
+    ]
+    assert lost[0].found == "not tested, for want of a run or of its score here"
+    assert made["dominance of the large falls"].verdict == "not tested"
+    seen = {name: {"test1": sides["test1"]} for name, sides in TRUE.items()}
+    assert of_table1(seen)["arousal and dominance stay"] == "undecided"
+    assert of_table1(changed(seen, x=(SMALL.both, 2, 0.45)))["arousal and dominance stay"] == "false"
+
+
+def test_only_what_survives_the_correction_is_marked() -> None:
+    tests = [Part(what=str(p), found="", supports=False, against=p) for p in (0.001, 0.02, 0.04)]
+    assert refuting(tests) == [True, True, True]
+    tests += [Part(what="more", found="", supports=True, against=1.0)] * 7
+    assert refuting(tests) == [True] + [False] * 9
+    assert refuting([Part(what="a count", found="", supports=False, against=1.0, refutes=True)]) == [True]
+
+
+def test_seeds_are_part_of_a_verdict() -> None:
+    """The mean over seeds is judged, and how far they lie apart: one alone would decide."""
+    pair = {
+        "a": record(both(0.5, 0.5, 0.5), name="a", apart=0.2),
+        "b": record(both(0.45, 0.45, 0.45), name="b", apart=0.2),
+    }
+    apart = Judge(pair, 0.01).rises("a", "b", "test1", "valence", what="w")
+    assert (apart.supports, apart.against > 0.3) == (False, True)
+    assert apart.found.startswith("0.500 against 0.450: +0.050 [")
+    near = Judge({name: record(both(*[0.5 - 0.05 * (name == "b")] * 3), name=name) for name in "ab"}, 0.01)
+    assert near.rises("a", "b", "test1", "valence", what="w").supports
+    four = {f"{name}{copy}": made for copy in (1, 2) for name, made in pair.items()}
+    assert not Judge(four, 0.01).more(("a1", "b1"), ("b2", "b2"), "test1", "valence", what="w").supports
+
+
+def judged(value: float, spread: float = SURE, clusters: int = 24) -> Judge:
+    """Return a judge of a system that is ahead of another by a value in everything."""
+    scores = {"a": both(*[0.5 + value] * 3), "b": both(0.5, 0.5, 0.5)}
+    return Judge({n: record(s, name=n, spread=spread, clusters=clusters) for n, s in scores.items()}, 0.01)
+
+
+def test_no_lower_is_a_test_of_non_inferiority() -> None:
+    def stays(*given: Any) -> Part:
+        return judged(*given).stays("a", "b", "test1", "valence", what="w")
+
+    assert stays(0.0).supports
+    # ahead by something that is neither surely real nor surely inside the margin: not lower all the same
+    ahead = stays(0.03, 0.004)
+    assert "undecided" in ahead.found
+    assert ahead.supports
+    assert not stays(-0.008).supports  # inside the margin, but its 90 % interval is not
+    assert stays(-0.008).against > 0.001
+    assert (stays(-0.05).supports, stays(-0.05).against < 0.001) == (False, True)
+    assert not stays(0.0, SURE, 4).supports
+
+
+def test_that_a_rise_is_nil_goes_through_the_correction_too() -> None:
+    found = judged(0.0).rises("a", "b", "test1", "valence", what="w")
+    assert not found.refutes
+    assert 0 < found.against < 0.05
+    assert claim("a", "A", [found], how="").verdict == "false"
+    many = [Part(what="more", found="", supports=True, against=1.0)] * int(0.05 / found.against + 1)
+    assert claim("a", "A", [found, *many], how="").verdict == "undecided"
+
+
+def test_the_same_is_the_same_either_way() -> None:
+    def same(value: float) -> Part:
+        return judged(value).same("a", "b", "test1", "valence", what="w")
+
+    assert same(0.0).supports
+    for value in (0.05, -0.05):
+        assert (same(value).supports, same(value).against < 0.001) == (False, True)
 
 
 def test_over_seeds() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ser_bench.interface import ATTRIBUTES
-from ser_bench.studies import paper, systems
+from ser_bench.host import Offer, host
+from ser_bench.interface import ATTRIBUTES, SystemSpec
+from ser_bench.studies import STUDIES, Options, paper, systems
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -54,6 +55,18 @@ def test_pairs_of_the_papers_systems_and_of_others() -> None:
     )
     assert systems.weights_for(("audio=A", "text=B"), "logmel") == ("audio=A",)
     assert systems.weights_for(("audio=A", "text=B"), "logmel_words") == ("audio=A", "text=B")
+
+
+def test_systems_may_share_an_audio_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ("logmel_words", "logmel_minilm")
+    spec = SystemSpec(name=both[1], summary="under test", audio="logmel", text="minilm", head="concat")
+    monkeypatch.setitem(host().offers, ("system", both[1]), [Offer(spec, "tests", "0")])
+    pairs = [systems.Pair("logmel", name) for name in both]
+    assert systems.pairs_of(both) == systems.pairs_of((*both, "logmel", both[0])) == pairs
+    for study, runs in (("table1", 3), ("figure3", 5)):
+        cells = STUDIES[study].cells(Options(corpus="demo", systems=both))
+        assert [cell.key for cell in cells].count("logmel") == 1
+        assert len(cells) == len({cell.key for cell in cells}) == runs
 
 
 def test_sizes_come_out_as_table_1_rounds_them() -> None:

@@ -468,6 +468,60 @@ def test_a_job_of_slurm_is_interrupted_and_asked_after(tmp_path: Path, monkeypat
     assert Submitted.asked == [False, True, False]
 
 
+def end(running: subprocess.Popen[str], number: int) -> str:
+    """Send a signal to a process in a session of its own, and return what it says."""
+    running.send_signal(number)
+    return running.communicate(timeout=120)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_whatever_ends_a_call_ends_its_process_first(release: Path, tmp_path: Path, number: int) -> None:
+    start = "import signal, sys; from pathlib import Path; from ser_bench.suite import work\n"
+    start += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    start += (
+        "try:\n    print(work.call(sys.argv[2:], Path(sys.argv[1])))\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
+    )
+    log, run = tmp_path / "log", tmp_path / "run"
+    words = ["run", "--plugin", "logmel", "--corpus", str(release), "--device", "cpu", "--out", str(run)]
+    words += ["--set", "recipe.epochs=5000", "recipe.patience=5000", "recipe.batch_size=4"]
+    with subprocess.Popen(
+        [sys.executable, "-c", start, str(log), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 120
+        # Once while the child imports, twice while it trains.
+        wanted = log if number == signal.SIGINT else run / "seed-1" / "checkpoints" / "last.safetensors"
+        while not wanted.exists():
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        end(running, number)
+    assert running.returncode == 130
+    if number != signal.SIGINT:
+        (state,) = listed(tmp_path)
+        assert state.state == "interrupted"  # nobody holds its folder any more
+        assert "interrupted; `ser-bench run" in log.read_text()
+
+
+def test_a_call_that_ends_well_all_the_same_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Ends:
+        trouble: str | None = None
+        stopped = 0
+
+        def poll(self) -> int:
+            if not self.stopped:
+                signal.raise_signal(signal.SIGINT)
+            return 0
+
+        def stop(self) -> None:
+            self.stopped += 1
+
+    worker = Ends()
+    monkeypatch.setattr(work, "Processes", type("Starter", (), {"start": lambda self, call: worker}))
+    with pytest.raises(KeyboardInterrupt):
+        work.call(["score"], tmp_path / "log")
+    assert worker.stopped == 1
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from ser_bench.corpus import Release, read_wave
 from ser_bench.errors import CorpusError, StoreError, TranscriptError
 from ser_bench.testing import write_release, write_wav
 from ser_bench.transcripts import store
+from ser_bench.transcripts.measure import sources_of
 from ser_bench.transcripts.rows import Rows
 from ser_bench.transcripts.transcribe import Report, in_shard, transcribe
 
@@ -339,6 +340,32 @@ def test_an_interruption_keeps_what_was_done(corpus: Path, tmp_path: Path) -> No
     assert threading.active_count() == before
     ear = Ear()
     assert run(corpus, tmp_path / "cache", ear).done_before == COUNT - sum(ear.calls) == 8
+
+
+def test_some_partitions_alone(corpus: Path, tmp_path: Path) -> None:
+    wanted = ["test1", "development"]
+    report = run(corpus, tmp_path / "cache", partitions=wanted)
+    assert (report.listed, report.transcribed, report.complete) == (12, 12, False)
+    opened_here = opened(corpus, tmp_path / "cache")
+    names = {utterance for name in wanted for utterance in opened_here.rows(name).utterance}
+    kept = joined(tmp_path / "cache").keys()
+    assert {name for name, _ in kept} == names
+    given = {"cache": tmp_path / "cache"}
+    assert sources_of(opened_here, partitions=wanted, **given) == [source().label]
+    assert sources_of(opened_here, partitions=[*wanted, "test2"], **given) == sources_of(opened_here, **given) == []
+    rest = run(corpus, tmp_path / "cache")
+    assert (rest.done_before, rest.transcribed, rest.complete) == (12, COUNT - 12, True)
+    assert sources_of(opened_here, **given) == [source().label]
+
+
+@pytest.mark.parametrize(("given", "named"), [(["test1", "tset2"], "tset2"), ([], "")])
+def test_a_partition_that_is_none_is_refused(corpus: Path, tmp_path: Path, given: list[str], named: str) -> None:
+    with pytest.raises(TranscriptError) as told:
+        run(corpus, tmp_path / "cache", partitions=given)
+    assert str(told.value) == (
+        f"--partitions {named} was given; {corpus} has train, development, test1, test2, test3. Name some of these, or "
+        "leave it out for all."
+    )
 
 
 # --- shards ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ def _add_transcribe(commands: Any) -> None:
     )
     add_condition(parser, "what is done to the audio before it is transcribed")
     parser.add_argument(
+        "--partitions", metavar="NAME", nargs="+",
+        help="do only these, such as development test1 test2, which is what a score under a condition reads (default: "
+        "all)",
+    )  # fmt: skip
+    parser.add_argument(
         "--window",
         metavar="full|SECONDS",
         default="8",
@@ -83,6 +88,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             recogniser,
             condition=condition,
             shard=arguments.shard,
+            partitions=arguments.partitions,
             cache=arguments.cache,
             progress=progress,
         )
@@ -113,7 +119,7 @@ def _wer(arguments: argparse.Namespace) -> int:
     condition = conditions.parse(arguments.condition, cache=arguments.cache)
     with closing(Reporter()) as progress:
         release = open_release(arguments.corpus, arguments, progress)
-        where = {"condition": condition, "corpus": arguments.corpus, "cache": arguments.cache}
+        where = {"condition": condition, "cache": arguments.cache}
         names = [arguments.asr] if arguments.asr else sources_of(release, **where)
     if not names:
         words = ["ser-bench", "transcribe", "--corpus", arguments.corpus, "--asr", "whisper-tiny"]
@@ -123,7 +129,7 @@ def _wer(arguments: argparse.Namespace) -> int:
             f"no ASR source holds all of {arguments.corpus} in the condition {condition.label}. Make one with "
             f"`{shlex.join(words)}`."
         )
-    found = [measure(release, name, **where) for name in names]
+    found = [measure(release, name, corpus=arguments.corpus, **where) for name in names]
     if arguments.json:
         return print_json({"sources": [one.as_dict() for one in found]})
     print("\n\n".join(one.text() for one in found))

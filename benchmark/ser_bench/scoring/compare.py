@@ -46,6 +46,11 @@ class Difference:
     the margin on both sides (two one-sided tests at 5 %). Else ``undecided``."""
     negligible: bool
     """Whether the 90 % interval lies inside the margin; a difference can be both real and negligible."""
+    not_lower: bool
+    """Whether the 90 % interval lies above -margin: a is not lower by anything that matters (one-sided, 5 %)."""
+    p_equivalent: float
+    """Of the hypothesis that the difference is not inside the margin: the larger of two one-sided tests' (Schuirmann
+    1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6), 657); 1 with fewer than ``DECIDABLE`` clusters."""
 
 
 def compare(
@@ -150,7 +155,7 @@ def _difference(a: Sequence[Block], b: Sequence[Block], column: str, margin: flo
     value = float(full_a.mean() - full_b.mean())
     sizes = np.array(a[0]["sizes"])
     if len(sizes) < 2:
-        return Difference(value=value, ci95=None, p_value=1.0, verdict="undecided", negligible=False)
+        return undecidable(value)
     apart = out_a.mean(axis=0) - out_b.mean(axis=0)
     step = grain(value, sizes) if apart.any() else 0.0
     by_cluster, freedom = jackknife(np.float64(value), apart, sizes, step=step)
@@ -186,8 +191,22 @@ def judged(
     verdict: Verdict = "on par" if negligible else "undecided"
     if decidable and (low > 0 or high < 0):
         verdict = "better" if low > 0 else "worse"
-    p_value = float(_p_value(value, error, freedom)) if decidable else 1.0
-    return Difference(value=value, ci95=(low, high), p_value=p_value, verdict=verdict, negligible=negligible)
+    return Difference(
+        value=value,
+        ci95=(low, high),
+        p_value=float(_p_value(value, error, freedom)) if decidable else 1.0,
+        verdict=verdict,
+        negligible=negligible,
+        not_lower=decidable and value - reach90 > -margin,
+        p_equivalent=_within(margin - abs(value), error, freedom) if decidable else 1.0,
+    )
+
+
+def undecidable(value: float) -> Difference:
+    """Return a difference of which fewer than two clusters say nothing."""
+    return Difference(
+        value=value, ci95=None, p_value=1.0, verdict="undecided", negligible=False, not_lower=False, p_equivalent=1.0
+    )
 
 
 def with_seeds(
@@ -309,6 +328,13 @@ def _p_value(
     t = np.abs(value) / np.where(error > 0, error, 1)
     found: NDArray[np.float64] = np.where(error > 0, 2 * stdtr(np.maximum(freedom, 0.5), -t), value == 0)
     return found
+
+
+def _within(distance: float, error: float, freedom: NDArray[np.float64]) -> float:
+    """Return the one-sided p-value of a value that lies ``distance`` inside a limit (below 0: outside of it)."""
+    from scipy.special import stdtr  # as above
+
+    return float(stdtr(np.maximum(freedom, 0.5), -distance / error)) if error > 0 else float(distance <= 0)
 
 
 def _trained(block: Block) -> tuple[str, ...]:

@@ -5,18 +5,19 @@ Both from what records publish, as there. Letters: S seeds, K clusters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_bench.scoring.compare import Block, Difference, check_paired, columns_of, judged, with_seeds
+from ser_bench.scoring.compare import Block, Difference, check_paired, columns_of, judged, undecidable, with_seeds
 from ser_bench.scoring.resampling import grain, jackknife, t_quantile
-from ser_bench.scoring.seeds import over_seeds
 
 _LEAST = 0.02
 """CCC that something must reach for a ratio to it to mean anything."""
+_FARTHEST = 1e4
+"""Distance of two ratios beyond which a limit is none: no ratio to a CCC of ``_LEAST`` or more comes near it."""
 
 
 def gap(
@@ -49,7 +50,7 @@ def gap(
     sizes = np.array(systems[0][0]["sizes"])
     value = float(sum(sign * values.mean() for sign, values in zip(signs, full, strict=True)))
     if len(sizes) < 2:
-        return Difference(value=value, ci95=None, p_value=1.0, verdict="undecided", negligible=False)
+        return undecidable(value)
     apart = sum(sign * values.mean(axis=0) for sign, values in zip(signs, out, strict=True))
     step = grain(value, sizes) if np.any(apart) else 0.0
     variance, freedom = jackknife(np.float64(value), np.asarray(apart), sizes, step=step)
@@ -64,14 +65,16 @@ class Relative:
     value: float
     """1 for a doubling."""
     ci95: tuple[float, float] | None
-    """None with fewer than two clusters, or where what is divided by may be 0: then nothing bounds the ratio (Fieller
-    1954, Journal of the Royal Statistical Society B 16(2), 175)."""
+    """None with fewer than two clusters, or where what is divided by is not clearly above 0: then nothing bounds the
+    ratio."""
 
 
 def relative(a: Sequence[Block], b: Sequence[Block], *, column: str) -> Relative | None:
     """Tell by what share a system's mean CCC is above another's.
 
-    Over clusters the ratio itself is jackknifed; how far seeds lie apart comes in through its first derivatives.
+    The interval is Fieller's (1954, Journal of the Royal Statistical Society B 16(2), 175): all ratios r at which the
+    difference a - r b is not told apart from 0, so that it says what ``against_ratio`` says. It is no more symmetric
+    than the ratio is.
 
     Args:
         a: a block for each seed.
@@ -87,21 +90,70 @@ def relative(a: Sequence[Block], b: Sequence[Block], *, column: str) -> Relative
     check_paired([*a, *b])
     if any(block[column] is None for block in (*a, *b)):
         return None
-    (full_a, out_a), (full_b, out_b) = columns_of(a, column), columns_of(b, column)
-    over, under = float(full_a.mean()), float(full_b.mean())
+    over, under = (float(columns_of(blocks, column)[0].mean()) for blocks in (a, b))
     if under < _LEAST:
         return None
-    value, sizes = over / under - 1, np.array(a[0]["sizes"])
-    divisor = over_seeds(b, column)
-    if divisor is None or divisor[0] <= 0:
-        return Relative(value=value, ci95=None)
-    ratios: NDArray[np.float64] = out_a.mean(axis=0) / out_b.mean(axis=0) - 1
-    variance, freedom = jackknife(
-        np.float64(value), ratios, sizes, step=grain(under, sizes) * (1 + over / under) / under
-    )
-    slopes = (1 / under, over / under**2)
-    scaled = [slope * values for slope, values in zip(slopes, (full_a, full_b), strict=True)]
-    scaled_out = [slope * values for slope, values in zip(slopes, (out_a, out_b), strict=True)]
-    variance, freedom = with_seeds(variance, freedom, scaled, scaled_out, sizes)
-    reach = float(t_quantile(freedom, 0.95) * np.sqrt(variance))
-    return Relative(value=value, ci95=(value - reach, value + reach))
+    ratio = over / under
+    if len(a[0]["sizes"]) < 2:
+        return Relative(value=ratio - 1, ci95=None)
+
+    def rejected(at: float) -> bool:
+        value, variance, freedom = _less(a, b, column, at)
+        return abs(value) > float(t_quantile(freedom, 0.95) * np.sqrt(variance))
+
+    limits = [_edge(rejected, ratio, direction) for direction in (-1, 1)]
+    low, high = (None if limit is None else limit - 1 for limit in limits)
+    return Relative(value=ratio - 1, ci95=None if low is None or high is None else (low, high))
+
+
+def against_ratio(
+    a: Sequence[Block], b: Sequence[Block], *, column: str, ratio: float, margin: float
+) -> Difference | None:
+    """Tell whether a system's mean CCC is more, or less, than ``ratio`` times another's: a - ratio b, as a difference.
+
+    Args:
+        a, b, column: as ``relative``.
+        ratio: 2 for a doubling.
+        margin: as ``compare``.
+
+    Returns:
+        None where one of them has no such score.
+
+    Raises:
+        ScoreError: the blocks cannot be paired.
+    """
+    check_paired([*a, *b])
+    if any(block[column] is None for block in (*a, *b)):
+        return None
+    clusters = len(a[0]["sizes"])
+    if clusters < 2:
+        means = [float(columns_of(blocks, column)[0].mean()) for blocks in (a, b)]
+        return undecidable(means[0] - ratio * means[1])
+    value, variance, freedom = _less(a, b, column, ratio)
+    return judged(value, variance, freedom, clusters=clusters, margin=margin, most=1 + abs(ratio))
+
+
+def _less(
+    a: Sequence[Block], b: Sequence[Block], column: str, ratio: float
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean a - ratio mean b, its variance over clusters and seeds, and the degrees of freedom."""
+    (full_a, out_a), (full_b, out_b) = columns_of(a, column), columns_of(b, column)  # [S], [S, K] each
+    full, out, sizes = (full_a, ratio * full_b), (out_a, ratio * out_b), np.array(a[0]["sizes"])
+    value = float(full[0].mean() - full[1].mean())
+    apart = out[0].mean(axis=0) - out[1].mean(axis=0)
+    step = grain(value, sizes) * max(1.0, abs(ratio)) if np.any(apart) else 0.0
+    variance, freedom = jackknife(np.float64(value), apart, sizes, step=step)
+    return value, *with_seeds(variance, freedom, full, out, sizes)
+
+
+def _edge(rejected: Callable[[float], bool], start: float, direction: int) -> float | None:
+    """Return where a set that holds ``start`` ends, to nine digits or so; None where it has no end."""
+    inside, step = start, 0.01
+    while not rejected(outside := start + direction * step):
+        if step > _FARTHEST:
+            return None
+        inside, step = outside, 2 * step
+    for _ in range(50):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+    return inside

@@ -2,12 +2,12 @@
 
 A claim is taken apart into tests, each of one difference on one partition. It is true if every test supports it (each
 at 5 %: to claim all of several things needs no correction), false if one refutes it (corrected by Holm for their
-number), else undecided; it is not tested where the runs for it are not there.
+number), else undecided, also where a test could not be made; it is not tested where none could.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,9 @@ class Test:
     against: float
     """p-value of what contradicts it; 1 where nothing does."""
     refutes: bool = False
-    """Whether it contradicts the claim without a p-value: an equivalence test, or a count."""
+    """Whether it contradicts the claim without a p-value: a count."""
+    tested: bool = True
+    """False: there are no runs, scores or partition for it here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +59,24 @@ class Claim:
         return {**asdict(self), "tests": [asdict(test) for test in self.tests]}
 
 
-def claim(name: str, says: str, tests: Iterable[Test | None], *, paper: str = "", how: str) -> Claim:
-    """Judge a claim by its tests; those that could not be made are None."""
-    made = tuple(test for test in tests if test is not None)
+def claim(name: str, says: str, tests: Iterable[Test], *, paper: str = "", how: str) -> Claim:
+    """Judge a claim by its tests."""
+    made = tuple(tests)
+    made = made if any(test.tested for test in made) else ()
     return Claim(name=name, says=says, paper=paper, how=how, verdict=_verdict(made), tests=made)
+
+
+def refuting(tests: Sequence[Test]) -> list[bool]:
+    """Say which tests refute their claim: by a count, or by a p-value after Holm's correction for their number."""
+    p_values = iter(holm([test.against for test in tests if test.tested]))
+    corrected = [next(p_values) if test.tested else 1.0 for test in tests]
+    return [test.refutes or p_value < LEVEL for test, p_value in zip(tests, corrected, strict=True)]
 
 
 def _verdict(tests: Sequence[Test]) -> Verdict:
     if not tests:
         return "not tested"
-    if any(test.refutes for test in tests) or min(holm([test.against for test in tests])) < LEVEL:
+    if any(refuting(tests)):
         return "false"
     return "true" if all(test.supports for test in tests) else "undecided"
 
@@ -90,64 +100,81 @@ class Judge:
             return None
         return float(np.mean([block["full"][column] for block in blocks]))
 
-    def rises(self, a: str, b: str, partition: str, column: str, *, what: str) -> Test | None:
+    def rises(self, a: str, b: str, partition: str, column: str, *, what: str) -> Test:
         """Test that a is above b: supported by the paired test; refuted by it, or if the two are on par."""
-        found = self._difference(a, b, partition, column)
-        if found is None:
-            return None
-        return Test(
-            what=_where(what, partition, column),
-            found=self._said(a, b, partition, column, found),
-            supports=found.verdict == "better",
-            against=found.p_value if found.value < 0 else 1.0,
-            refutes=found.negligible and found.verdict != "better",
-        )
+        return self._made((a, b), partition, column, what, _is_above)
 
-    def stays(self, a: str, b: str, partition: str, column: str, *, what: str) -> Test | None:
-        """Test that a is no lower than b: on par by the equivalence test, or above; refuted if it is below."""
-        found = self._difference(a, b, partition, column)
-        if found is None:
-            return None
-        return Test(
-            what=_where(what, partition, column),
-            found=self._said(a, b, partition, column, found),
-            supports=found.negligible or found.verdict == "better",
-            against=found.p_value if found.value < 0 and not found.negligible else 1.0,
-        )
+    def stays(self, a: str, b: str, partition: str, column: str, *, what: str) -> Test:
+        """Test that a is no lower than b by more than the margin, or above; refuted if it is below."""
+        return self._made((a, b), partition, column, what, _is_not_lower)
 
-    def more(
-        self, gain: tuple[str, str], other: tuple[str, str], partition: str, column: str, *, what: str
-    ) -> Test | None:
+    def same(self, a: str, b: str, partition: str, column: str, *, what: str) -> Test:
+        """Test that a and b are on par, either way, by the equivalence test; refuted if the paired test parts them."""
+        return self._made((a, b), partition, column, what, _is_the_same)
+
+    def more(self, gain: tuple[str, str], other: tuple[str, str], partition: str, column: str, *, what: str) -> Test:
         """Test that one gain (a over b) is larger than another: as ``rises``, on the difference of differences."""
-        four = [self.blocks(key, partition) for key in (*gain, *other)]
-        a, b, c, d = four
+        a, b, c, d = (self.blocks(key, partition) for key in (*gain, *other))
         if a is None or b is None or c is None or d is None:
-            return None
+            return untested(what, partition, column)
         found = gap((a, b), (c, d), column=column, margin=self.margin)
         if found is None:
-            return None
+            return untested(what, partition, column)
         gains = [_signed(self._gain(pair, partition, column)) for pair in (gain, other)]
-        return Test(
-            what=_where(what, partition, column),
-            found=f"{gains[0]} against {gains[1]}: {described(found)}",
-            supports=found.verdict == "better",
-            against=found.p_value if found.value < 0 else 1.0,
-            refutes=found.negligible and found.verdict != "better",
-        )
+        supports, against = _is_above(found)
+        said = f"{gains[0]} against {gains[1]}: {described(found)}"
+        return Test(what=_where(what, partition, column), found=said, supports=supports, against=against)
+
+    def _made(
+        self,
+        pair: tuple[str, str],
+        partition: str,
+        column: str,
+        what: str,
+        judge: Callable[[Difference], tuple[bool, float]],
+    ) -> Test:
+        ours, theirs = (self.blocks(key, partition) for key in pair)
+        if ours is None or theirs is None:
+            return untested(what, partition, column)
+        found = compare(ours, theirs, margin=self.margin)[column]
+        if found is None:
+            return untested(what, partition, column)
+        supports, against = judge(found)
+        means = [_three(self.mean(key, partition, column)) for key in pair]
+        said = f"{means[0]} against {means[1]}: {described(found)}"
+        return Test(what=_where(what, partition, column), found=said, supports=supports, against=against)
 
     def _gain(self, pair: tuple[str, str], partition: str, column: str) -> float:
         a, b = (self.mean(key, partition, column) for key in pair)
         return (a or 0.0) - (b or 0.0)
 
-    def _difference(self, a: str, b: str, partition: str, column: str) -> Difference | None:
-        ours, theirs = self.blocks(a, partition), self.blocks(b, partition)
-        if ours is None or theirs is None:
-            return None
-        return compare(ours, theirs, margin=self.margin)[column]
 
-    def _said(self, a: str, b: str, partition: str, column: str, found: Difference) -> str:
-        values = [self.mean(key, partition, column) for key in (a, b)]
-        return f"{_three(values[0])} against {_three(values[1])}: {described(found)}"
+def untested(what: str, partition: str, column: str) -> Test:
+    """Stand for a test that could not be made."""
+    found = "not tested, for want of a run or of its score here"
+    return Test(what=_where(what, partition, column), found=found, supports=False, against=1.0, tested=False)
+
+
+# Whether a difference supports a claim, and the p-value of what contradicts it.
+
+
+def _is_above(found: Difference) -> tuple[bool, float]:
+    above = found.verdict == "better"
+    # Either of the two shows that nothing above the margin is gained, and neither is below the p-value of that alone,
+    # so the smaller one needs no correction.
+    return above, min(_below(found), 1.0 if above else found.p_equivalent)
+
+
+def _is_not_lower(found: Difference) -> tuple[bool, float]:
+    return found.not_lower, 1.0 if found.not_lower else _below(found)
+
+
+def _is_the_same(found: Difference) -> tuple[bool, float]:
+    return found.negligible, 1.0 if found.negligible else found.p_value
+
+
+def _below(found: Difference) -> float:
+    return found.p_value if found.value < 0 else 1.0
 
 
 def over_seeds(values: Sequence[float] | NDArray[np.float64], *, what: str, unit: str = "") -> Test:

@@ -1,11 +1,11 @@
-"""What a study will take: measured on one small batch of each system, on the device it will run on, and multiplied out.
+"""What a study will take: measured on one batch of each system, on the device it will run on, and multiplied out.
 
 Letters: b utterances, c channels.
 """
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ser_bench import recipes, stages, system
+from ser_bench import recipes, stages, synthetic, system
 from ser_bench.corpus import Release
 from ser_bench.corpus.demo import cached_demo
+from ser_bench.cost import least_seconds
 from ser_bench.host import Plan, host
-from ser_bench.interface import SAMPLE_RATE, Recipe, Weights
+from ser_bench.interface import Weights
+from ser_bench.prepare import audio_array, text_array
 from ser_bench.progress import clock
 from ser_bench.studies.options import Options
 from ser_bench.studies.steps import Steps
-from ser_bench.suite import Planned, RunSpec
-
-_SECONDS, _BATCH = 3.0, 2
-"""Of an utterance, and utterances, that are timed; longer ones cost more than in proportion (attention), larger batches
-less (parallel work), so this is a first figure, and `ser-bench runs` tells a better one once a run is under way."""
+from ser_bench.suite import RunSpec
+from ser_bench.trained import device_named
+from ser_bench.training.device import accelerator_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,15 @@ class Estimate:
     audio_hours: float
     device: str
     stores: Mapping[str, int]
-    """What is stored once, in words -> bytes."""
+    """What is stored once, in words -> bytes; what the cache holds of it already is not looked for."""
     run_bytes: int
     """Run folders: models and checkpoints."""
     store_seconds: float
     training_seconds: tuple[float, float]
     """Least (development gets no better after the first epoch) and most (it does to the last)."""
     scoring_seconds: float
+    not_counted: tuple[str, ...]
+    """Transcriptions."""
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -60,11 +62,14 @@ class Estimate:
         least, most = (clock(seconds) for seconds in self.seconds)
         lines = [f"{self.audio_hours:,.1f} hours of audio; on {self.device}, one run at a time: {least} to {most}"]
         lines.append(f"  stores {clock(self.store_seconds)}, scoring elsewhere {clock(self.scoring_seconds)}")
+        if self.not_counted:
+            many = "source" if len(self.not_counted) == 1 else "sources"
+            lines.append(f"  not counted: transcribing {len(self.not_counted)} {many}: {', '.join(self.not_counted)}")
         lines += [f"  disk: {size / 1e9:,.2f} GB for {what}" for what, size in self.stores.items()]
+        if self.stores:
+            lines.append("  stores that the cache holds already are counted, too")
         lines.append(f"  disk: {self.run_bytes / 1e9:,.2f} GB at most for run folders (models, checkpoints)")
-        lines.append(
-            "  measured on one small batch of each system; `ser-bench runs` tells more once a run is under way"
-        )
+        lines.append("  measured on one batch of each system; `ser-bench runs` tells more once a run is under way")
         return "\n".join(lines)
 
 
@@ -76,59 +81,87 @@ class _Pace:
     forward: float
     training: float
     """Seconds."""
-    frame_bytes: float
-    """Of what the front end gives, as it is stored."""
+    stored: float
+    """Bytes that are stored of an utterance of mean length."""
     parameters: tuple[int, int]
 
 
+@dataclass(kw_only=True)
+class _Need:
+    """What adds up."""
+
+    stores: dict[str, int] = dataclasses.field(default_factory=dict)
+    store_seconds: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    scoring: float = 0.0
+    run_bytes: int = 0
+
+    def store(self, what: str, size: float, seconds: float) -> None:
+        """Count a store, once."""
+        if what not in self.stores:
+            self.stores[what] = round(size)
+            self.store_seconds += seconds
+
+
 def estimate(need: Steps, options: Options) -> Estimate:
-    """Estimate what is left to do of a study.
+    """Estimate what is left to do of a study, what waits for a transcription included.
 
     Raises:
         PluginError: a system cannot be built.
     """
     place = cached_demo(options.cache) if options.corpus == "demo" else Path(options.corpus)
     release = Release.open(place, version=options.release, cache=options.cache)
-    seconds = {name: float(np.nansum(release.rows(name).duration)) for name in release.partitions}
-    every = sum(seconds.values())
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    stores: dict[str, int] = {}
-    store_seconds = least = most = scoring = 0.0
-    run_bytes = 0
+    lengths = {name: release.rows(name, texts={}).duration for name in release.partitions}
+    seconds = {name: float(np.nansum(duration)) for name, duration in lengths.items()}
+    every, utterances = sum(seconds.values()), sum(map(len, lengths.values()))
+    mean = every / max(1, utterances)
+    device = device_named(options.device) if options.device else None
     paces: dict[str, _Pace] = {}
-    folders = {cell.key: cell.spec for cell in need.cells}
-    for one in [planned for planned in need.planned if not planned.finished]:
-        plan, frozen = _plan(one.spec), one.spec.strategy != "finetune"
-        pace = paces.setdefault(f"{plan.name} {frozen}", _measured(plan, one.spec, device))
-        what = _store_name(plan, one, frozen)
-        if what is not None and what not in stores:
-            stores[what] = 0 if options.frames == "off" else round(_stored(plan, pace, frozen, release, every))
-            store_seconds += every * pace.frontend
-        recipe = plan.recipe
-        epoch = seconds.get("train", 0.0) * pace.training + seconds.get("development", 0.0) * pace.forward
-        if options.frames == "off":
-            epoch += (seconds.get("train", 0.0) + seconds.get("development", 0.0)) * pace.frontend
-        least += min(recipe.epochs, 1 + recipe.patience) * epoch
-        most += recipe.epochs * epoch
-        run_bytes += 4 * (
-            pace.parameters[0] + 4 * pace.parameters[1]
-        )  # model; best and last, the last with two moments
-    for scored in [score for score in need.scores if not score.done]:
-        spec = folders[scored.scoring.of]
+
+    def pace_of(plan: Plan, spec: RunSpec) -> _Pace:
+        key = f"{plan.name} {spec.strategy != 'finetune'} {plan.recipe}"
+        if key not in paces:
+            paces[key] = _measured(plan, spec, device, mean)
+        return paces[key]
+
+    found = _Need()
+    todo = [(one.spec, one.seed) for one in need.planned if not one.finished]
+    todo += [(cell.spec, seed) for cell in need.waiting for seed in cell.spec.seeds]
+    for spec, seed in todo:
         plan = _plan(spec)
-        pace = paces.setdefault(f"{plan.name} False", _measured(plan, spec, device))
-        tested = sum(length for name, length in seconds.items() if name != "train")
-        scoring += tested * (pace.frontend + pace.forward * options.seeds)
+        pace = pace_of(plan, spec)
+        epoch = seconds.get("train", 0.0) * pace.training + seconds.get("development", 0.0) * pace.forward
+        what = _store_name(plan, spec, seed)
+        if spec.frames == "off":
+            epoch += (seconds.get("train", 0.0) + seconds.get("development", 0.0)) * pace.frontend
+        elif what is not None:
+            found.store(what, pace.stored * utterances, every * pace.frontend)
+        found.least += min(plan.recipe.epochs, 1 + plan.recipe.patience) * epoch
+        found.most += plan.recipe.epochs * epoch
+        # A model, and two checkpoints: the best, and the last with two moments of each trained parameter.
+        found.run_bytes += 4 * (pace.parameters[0] + 4 * pace.parameters[1])
+    specs = {cell.key: cell.spec for cell in need.cells}
+    tested = sum(length for name, length in seconds.items() if name != "train")
+    for scoring in [*(one.scoring for one in need.scores if not one.done), *need.later]:
+        plan = _plan(specs[scoring.of])
+        pace = pace_of(plan, specs[scoring.of])
+        found.scoring += tested * pace.forward * options.seeds
+        if options.frames == "off":
+            found.scoring += tested * pace.frontend * options.seeds
+        elif scoring.condition != "clean" and plan.audio is not None:
+            what = f"audio frames of {plan.audio.spec.name} under {scoring.condition}"
+            found.store(what, pace.stored * utterances * tested / every, tested * pace.frontend)
+    used = accelerator_for(device).device
     return Estimate(
         audio_hours=round(every / 3600, 3),
-        device=torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads",
-        stores={what: size for what, size in stores.items() if size},
-        run_bytes=run_bytes,
-        store_seconds=round(store_seconds, 1),
-        training_seconds=(round(least, 1), round(most, 1)),
-        scoring_seconds=round(scoring, 1),
+        device=torch.cuda.get_device_name(used) if used.type == "cuda" else f"{torch.get_num_threads()} CPU threads",
+        stores=found.stores,
+        run_bytes=found.run_bytes,
+        store_seconds=round(found.store_seconds, 1),
+        training_seconds=(round(found.least, 1), round(found.most, 1)),
+        scoring_seconds=round(found.scoring, 1),
+        not_counted=tuple(f"{one.asr} ({one.condition})" for one in need.transcriptions),
     )
 
 
@@ -140,80 +173,82 @@ def _plan(spec: RunSpec) -> Plan:
         else host().compose(audio=spec.audio, text=spec.text, head=spec.head or "concat")
     )
     changes = spec.head_changes if spec.strategy == "finetune-freeze" else spec.changes
-    recipe = recipes.changed(plan.recipe, changes)
-    return Plan(**{**vars(plan), "recipe": recipe})
+    return dataclasses.replace(plan, recipe=recipes.changed(plan.recipe, changes))
 
 
-def _store_name(plan: Plan, one: Planned, frozen: bool) -> str | None:
+def _store_name(plan: Plan, spec: RunSpec, seed: int) -> str | None:
     if plan.audio is None:
         return None
     encoder = plan.audio.spec.name
-    if not frozen:
+    if spec.strategy == "finetune":
         return f"audio frames of {encoder}, read by every system with it"
-    if one.spec.strategy == "finetune-freeze":
-        return f"vectors of {stages.audio_plan(plan, host()).name}'s fine-tuned encoder, seed {one.seed}"
+    if spec.strategy == "finetune-freeze":
+        return f"vectors of {stages.audio_plan(plan, host()).name}'s fine-tuned encoder, seed {seed}"
     head = cast(Any, plan.head).spec
     return f"{'vectors' if head.pooling else 'sequences'} of all layers of {encoder}, read by every attribute and seed"
 
 
-def _stored(plan: Plan, pace: _Pace, frozen: bool, release: Release, seconds: float) -> float:
-    """Return bytes: a few vectors an utterance for a frozen encoder that is pooled, else in proportion to the audio."""
-    head = plan.head.spec if plan.head is not None else None
-    if frozen and head is not None and head.pooling is not None:
-        return pace.frame_bytes * _SECONDS * sum(len(release.rows(name)) for name in release.partitions)
-    return pace.frame_bytes * seconds
+def _measured(plan: Plan, spec: RunSpec, device: torch.device | None, mean: float) -> _Pace:
+    """Time the front end, a forward pass and a training step of a system with random weights.
 
+    Of a batch as the recipe has it, of utterances of the corpus' mean length, in the precision that a run computes in.
 
-def _measured(plan: Plan, spec: RunSpec, device: torch.device) -> _Pace:
-    """Time the front end, a forward pass and an optimiser step's passes of a system with random weights."""
+    Args:
+        plan: with its recipe.
+        spec: the run.
+        device: None: the one that a run takes by itself.
+        mean: seconds.
+    """
     sizes: dict[str, Weights] = dict.fromkeys(plan.parts, "tiny" if "tiny" in spec.weights else "random")
-    module = system.build(plan, sizes, Recipe() if plan.whole else plan.recipe)
+    module = system.build(plan, sizes, plan.recipe)
     if spec.strategy != "finetune":
         module = system.Frozen(cast(system.Composed, module))
-    whole = cast(Any, module.to(device).eval())
-    waves = [0.05 * torch.randn(round(_SECONDS * SAMPLE_RATE), device=device) for _ in range(_BATCH)]
+    accelerator = accelerator_for(device, plan.recipe.precision)
+    where, batch, precision = accelerator.device, plan.recipe.batch_size, plan.recipe.frontend_precision
+    module.to(where).eval()
     audio = lengths = text = words = None
-    frontend, stored = 0.0, 0.0
+    frontend = stored = 0.0
+    if "audio" in plan.reads:
+        wave = synthetic.wave(mean, 0)
+        frames = audio_array(module, wave, where, precision)
+        frontend = least_seconds(lambda: audio_array(module, wave, where, precision), where, times=2) / mean
+        stored = frames.size * (4 if spec.strategy != "finetune" else 2)
+        audio, lengths = _batch(frames, batch, where)
+    if "text" in plan.reads:
+        text, words = _batch(text_array(module, synthetic.text(mean, 0))[0], batch, where)
+
+    def forward() -> Tensor:
+        with accelerator.autocast():
+            return cast(Tensor, module(audio, lengths, text, words))
+
     with torch.no_grad():
-        if "audio" in plan.reads:
-            frames, took = _timed(lambda: [whole.audio_frontend(wave) for wave in waves], device)
-            frontend = took / (_SECONDS * _BATCH)
-            stored = frames[0].numel() * (4 if spec.strategy != "finetune" else 2) / _SECONDS
-            audio, lengths = _padded(frames, device)
-        if "text" in plan.reads:
-            said = [whole.text_frontend("as many words as are said in three").ids for _ in range(_BATCH)]
-            text, words = _padded(said, device)
-        _, forward = _timed(lambda: whole(audio, lengths, text, words), device)
-    whole.train()
-    _, training = _timed(lambda: _backward(whole, whole(audio, lengths, text, words)), device)
+        predicting = least_seconds(forward, where, times=1)
+    training = least_seconds(_step(module.train(), forward), where, times=1)
     return _Pace(
         frontend=frontend,
-        forward=forward / (_SECONDS * _BATCH),
-        training=training / (_SECONDS * _BATCH),
-        frame_bytes=stored,
+        forward=predicting / (mean * batch),
+        training=training / (mean * batch),
+        stored=stored,
         parameters=system.count(module),
     )
 
 
-def _padded(parts: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return [b, t] or [b, t, c], and lengths [b]."""
-    lengths = torch.tensor([len(part) for part in parts], device=device)
-    return torch.nn.utils.rnn.pad_sequence([part.to(device) for part in parts], batch_first=True), lengths
+def _batch(array: np.ndarray[Any, Any], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the same array many times, [b, t] or [b, t, c], and lengths [b]."""
+    whole = torch.from_numpy(array).to(device)
+    return whole.expand(size, *whole.shape).contiguous(), torch.full((size,), len(array), device=device)
 
 
-def _backward(module: nn.Module, predicted: Tensor) -> None:
-    if predicted.requires_grad:
-        predicted.square().mean().backward()  # type: ignore[no-untyped-call]
-    module.zero_grad()
+def _step(module: nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return a training step, the optimiser's included; of a system that trains nothing, a forward pass."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(trained, fused=True) if trained else None
 
+    def step() -> None:
+        loss = forward().float().square().mean()
+        if optimiser is not None:
+            torch.autograd.backward(loss)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
 
-def _timed(call: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    """Call once to warm up, and once with a watch."""
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    found = call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return found, time.perf_counter() - began
+    return step

@@ -83,6 +83,9 @@ class Figure2:
             drawing=draw(rows, options.audio, head),
             notes=(_correlated(ranks),),
             extra=extra,
+            varies=frozenset({"attributes"}),
+            departs=() if options.exact else ("layers are pooled before they are summed, not after",),
+            compares=False,
         )
 
 

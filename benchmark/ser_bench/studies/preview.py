@@ -8,10 +8,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ser_bench.records import safe_name
 from ser_bench.studies.estimate import Estimate, estimate
 from ser_bench.studies.options import Options
-from ser_bench.studies.steps import Steps, Study, steps
+from ser_bench.studies.steps import Steps, Study, score_words, steps
+from ser_bench.suite import RunSpec
 from ser_bench.suite.planned import Progress
+
+_LATER = "after its transcription"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +25,11 @@ class Preview:
     study: str
     steps: Steps
     estimate: Estimate
-    cache: str | None
+    options: Options
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
+        specs = {cell.key: cell.spec for cell in self.steps.cells}
         return {
             "study": self.study,
             "runs": self._runs(),
@@ -37,6 +42,15 @@ class Preview:
                     "command": shlex.join(["ser-bench", *one.words]),
                 }
                 for one in self.steps.scores
+            ]
+            + [
+                {
+                    "key": one.key,
+                    "folder": None,
+                    "state": _LATER,
+                    "command": shlex.join(["ser-bench", *score_words(one, self._later(specs[one.of]), self.options)]),
+                }
+                for one in self.steps.later
             ],
             "left_out": [scoring.key for scoring in self.steps.left_out],
             "estimate": self.estimate.as_dict(),
@@ -53,8 +67,7 @@ class Preview:
         parts += [f"left out, for want of transcripts: {key}" for key in told["left_out"]]
         parts.append(self.estimate.text())
         commands = [*told["transcriptions"]]
-        commands += [run["command"] for run in told["runs"] if run["state"] == "to do" and run["command"]]
-        commands += [one["command"] for one in told["scorings"] if one["state"] == "to do"]
+        commands += [one["command"] for one in (*told["runs"], *told["scorings"]) if one["state"] != "finished"]
         parts.append("\n".join(["what it comes down to:", *commands]) if commands else "all is done")
         return "\n\n".join(parts)
 
@@ -68,19 +81,26 @@ class Preview:
                 "run": str(one.folder),
                 "state": "finished" if one.finished else "to do",
                 "shares": shares.get(keys.get(id(one.spec), ""), ""),
-                "command": shlex.join(["ser-bench", *one.spec.words(one.seed, str(one.folder), self.cache)]),
+                "command": self._command(one.spec, one.seed, str(one.folder)),
             }
             for one in self.steps.planned
         ]
-        later = [cell for cell in self.steps.cells if cell.key not in self.steps.folders]
         return rows + [
             {
-                "key": cell.key, "seed": seed, "run": None, "state": "after its transcription", "shares": cell.shares,
-                "command": None,
+                "key": cell.key, "seed": seed, "run": None, "state": _LATER, "shares": cell.shares,
+                "command": self._command(cell.spec, seed, self._later(cell.spec)),
             }
-            for cell in later
+            for cell in self.steps.waiting
             for seed in cell.spec.seeds
         ]  # fmt: skip
+
+    def _command(self, spec: RunSpec, seed: int, folder: str) -> str:
+        cache = None if self.options.cache is None else str(self.options.cache)
+        return shlex.join(["ser-bench", *spec.words(seed, folder, cache)])
+
+    def _later(self, spec: RunSpec) -> str:
+        """Return a run folder as far as it is known before its texts are, whose digest is in its name."""
+        return str(self.options.runs / f"{safe_name(spec.plugin or 'run')}-...")
 
 
 def preview(study: Study, options: Options, progress: Progress | None = None) -> Preview:
@@ -90,5 +110,4 @@ def preview(study: Study, options: Options, progress: Progress | None = None) ->
         StudyError, SuiteError: as ``steps``.
     """
     need = steps(study, options, progress)
-    cache = None if options.cache is None else str(options.cache)
-    return Preview(study=study.name, steps=need, estimate=estimate(need, options), cache=cache)
+    return Preview(study=study.name, steps=need, estimate=estimate(need, options), options=options)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ser_bench import records
+from ser_bench import recipes, records
 from ser_bench.cache import atomic_write
+from ser_bench.host import host
+from ser_bench.interface import Recipe
 from ser_bench.leaderboard.svg import Drawing
 from ser_bench.scoring.compare import DECIDABLE
-from ser_bench.studies.claims import Claim
+from ser_bench.studies.claims import Claim, refuting
 from ser_bench.studies.paper import LAYERS_OF, RELEASE, SIDES, TABLE1
 
 _WORDS = {"true": "**true**", "false": "**false**", "undecided": "undecided", "not tested": "not tested"}
@@ -37,6 +39,16 @@ class Report:
     notes: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What else goes into the JSON."""
+    varies: frozenset[str] = frozenset()
+    """In what its runs differ from the paper's defaults by design: keys of the recipe, or ``transcripts``."""
+    departs: tuple[str, ...] = ()
+    """In what else the study itself departs from the paper."""
+    compares: bool = True
+    """Whether its claims rest on comparisons of scores, with the margin."""
+
+    def departures(self, found: Mapping[str, records.Json]) -> list[str]:
+        """Say in what the study and its runs differ from the paper's: its numbers are no measure for these then."""
+        return [*departures(found.values(), self.varies), *self.departs]
 
 
 def write(report: Report, folder: Path, found: Mapping[str, records.Json], margin: float) -> list[Path]:
@@ -53,12 +65,12 @@ def write(report: Report, folder: Path, found: Mapping[str, records.Json], margi
         "study": report.study,
         "title": report.title,
         "margin": margin,
-        "comparable_with_the_paper": not departures(found.values()),
-        "departures": departures(found.values()),
+        "comparable_with_the_paper": not report.departures(found),
+        "departures": report.departures(found),
         "claims": [one.as_dict() for one in report.claims],
         "rows": [dict(row) for row in report.rows],
         "signatures": signatures,
-        "notes": [*report.notes, *_too_few(found.values())],
+        "notes": _notes(report, found),
         **report.extra,
     }
     contents: dict[str, str | bytes] = {
@@ -79,7 +91,7 @@ def write(report: Report, folder: Path, found: Mapping[str, records.Json], margi
 def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -> str:
     """Return the report for people."""
     parts = [f"# {report.title}", report.intro]
-    apart = departures(found.values())
+    apart = report.departures(found)
     if apart:
         parts.append(
             f"> **Not the paper's setting**: {'; '.join(apart)}. The paper's numbers, where they stand here, are no "
@@ -87,8 +99,8 @@ def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -
         )
     parts.append(f"![{report.title}]({report.study}.svg)")
     parts += report.tables
-    parts += ["## Claims", _claims(report.claims, margin)]
-    notes = [*report.notes, *_too_few(found.values())]
+    parts += ["## Claims", _claims(report, margin)]
+    notes = _notes(report, found)
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     lines = [f"- {key}: `{record['signature']}`" for key, record in found.items()]
@@ -96,25 +108,31 @@ def markdown(report: Report, found: Mapping[str, records.Json], margin: float) -
     return "\n\n".join(parts) + "\n"
 
 
-def _claims(claims: Sequence[Claim], margin: float) -> str:
+def _claims(report: Report, margin: float) -> str:
     lines = ["| claim | the paper | verdict |", "|---|---|---|"]
-    lines += [f"| {one.says} | {one.paper or '-'} | {_WORDS[one.verdict]} |" for one in claims]
+    lines += [f"| {one.says} | {one.paper or '-'} | {_WORDS[one.verdict]} |" for one in report.claims]
     parts = ["\n".join(lines)]
-    parts.append(
-        f"Differences within {margin:g} CCC are of no importance (the margin). A claim is true if every test below "
-        "supports it, false if one refutes it (Holm-corrected), else undecided. Intervals are 95 %, over speakers and "
-        "seeds unless a claim says otherwise."
+    said = (
+        "A claim is true if every test below supports it, false if one refutes it, else undecided, also where a test "
     )
-    for one in claims:
-        told = [f"- {test.what}: {test.found}{_mark(one, test)}" for test in one.tests] or ["- no runs for it here"]
+    said += (
+        "could not be made. What refutes is corrected by Holm for the number of the claim's tests. Intervals are 95 %"
+    )
+    if report.compares:
+        said = f"Differences within {margin:g} CCC are of no importance (the margin). {said}, over speakers and seeds"
+    parts.append(f"{said}.")
+    for one in report.claims:
+        told = [
+            f"- {test.what}: {test.found}{'; supports it' if test.supports else '; refutes it' if refutes else ''}"
+            for test, refutes in zip(one.tests, refuting(one.tests), strict=True)
+        ]
+        told = told or ["- no runs for it here"]
         parts.append("\n".join([f"**{one.says}** {one.verdict}. {one.how}", "", *told]))
     return "\n\n".join(parts)
 
 
-def _mark(one: Claim, test: Any) -> str:
-    if test.supports:
-        return "; supports it"
-    return "; refutes it" if one.verdict == "false" and (test.refutes or test.against < 0.05) else ""
+def _notes(report: Report, found: Mapping[str, records.Json]) -> list[str]:
+    return [*report.notes, *(_too_few(found.values()) if report.compares else [])]
 
 
 def _too_few(found: Iterable[records.Json]) -> list[str]:
@@ -133,8 +151,13 @@ def _too_few(found: Iterable[records.Json]) -> list[str]:
     ]
 
 
-def departures(found: Iterable[records.Json]) -> list[str]:
-    """Say in what the runs differ from the paper's, such that its numbers are no measure for theirs."""
+def departures(found: Iterable[records.Json], varies: Collection[str] = ()) -> list[str]:
+    """Say in what runs differ from the paper's.
+
+    Args:
+        found: their records.
+        varies: what a study changes by design (``Report.varies``).
+    """
     told: dict[str, None] = {}
     for record in found:
         corpus, system = record["corpus"], record["system"]
@@ -142,6 +165,11 @@ def departures(found: Iterable[records.Json]) -> list[str]:
             told[f"the corpus is {corpus['name']}"] = None
         elif corpus["release"] != RELEASE:
             told[f"the release is {corpus['release'] or 'not named'}, not {RELEASE}"] = None
+        elif corpus["identity"] == "unconfirmed":
+            told[f"that the release is {RELEASE} is unconfirmed"] = None
+        texts = record["transcripts"]["train"]
+        if texts not in ("human", "none") and "transcripts" not in varies:
+            told[f"the text is {texts}'s, not human"] = None
         if system["name"] not in TABLE1 and not system["name"].startswith(f"{LAYERS_OF}>"):
             told[f"{system['name']} is not the paper's"] = None
         words = [part["weights"] for part in system["parts"] if part["weights"] not in ("pretrained", "scratch")]
@@ -150,7 +178,18 @@ def departures(found: Iterable[records.Json]) -> list[str]:
         missing = sum(partition["missing"] for partition in corpus["partitions"].values())
         if missing:
             told[f"{missing:,} utterances are missing"] = None
+        for key in [key for key in ("recipe", "head_recipe") if key in record]:
+            by_first = key == "recipe" and "first_stage" in record
+            usual = recipes.as_dict(_usual_recipe(record["first_stage"]["system"] if by_first else system["name"]))
+            known, own = ({k: v for k, v in recipe.items() if k not in varies} for recipe in (usual, record[key]))
+            for line in records.differences(known, own, key, words=("by default", "here")):
+                told[line] = None
     return list(told)
+
+
+def _usual_recipe(system: str) -> Recipe:
+    """Return what a system is trained by where nobody says otherwise: its own recipe, else the paper's."""
+    return host().plan(system).recipe if ("system", system) in host().offers else Recipe()
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

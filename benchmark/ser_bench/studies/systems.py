@@ -34,7 +34,7 @@ def pairs_of(systems: Sequence[str], default: Sequence[str] = (paper.LARGE, pape
     """
     names = systems or default
     plans = [host().plan(name) for name in names]
-    found = {}
+    found: dict[str, Pair] = {}  # several may share an audio system
     for plan in plans:
         if "text" in plan.reads:
             audio = stages.audio_plan(plan, host()).name
@@ -43,14 +43,15 @@ def pairs_of(systems: Sequence[str], default: Sequence[str] = (paper.LARGE, pape
                     f"{plan.name} has no audio system to be compared with: none is installed with its audio encoder, "
                     "depth and head alone. Add one to the plugin that it comes from."
                 )
-            found[audio] = Pair(audio, plan.name)
-    alone = [plan.name for plan in plans if "text" not in plan.reads and plan.name not in found]
+            found[plan.name] = Pair(audio, plan.name)
+    paired = {pair.audio for pair in found.values()}
+    alone = [plan.name for plan in plans if "text" not in plan.reads and plan.name not in paired]
     for name in alone:
         partners = [p for p in _audio_text_systems() if p.audio == name]
         if len(partners) != 1:
             told = " or ".join(p.both for p in partners) if partners else "an audio-text system; none has its parts"
             raise StudyError(f"{name} is to be compared with what text adds to it. Name {told}, too, in --systems.")
-        found[name] = partners[0]
+        found[partners[0].both] = partners[0]
     return list(found.values())
 
 

@@ -16,10 +16,12 @@ from ser_bench.studies.steps import Study, record_of, steps
 from ser_bench.studies.table1 import Table1
 from ser_bench.studies.table2 import Table2
 from ser_bench.suite import Outcome, execute, require_success
-from ser_bench.suite.child import Call, reason
+from ser_bench.suite import work as suites
+from ser_bench.suite.child import reason
 from ser_bench.suite.planned import Progress
 
 STUDIES: dict[str, Study] = {study.name: study for study in (Table1(), Table2(), Figure2(), Figure3())}
+_AGAIN = "the same command with --resume"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def make(
         told: called with each run's outcome.
 
     Raises:
-        StudyError: what is asked for makes no sense, or a step failed.
+        StudyError: what is asked for makes no sense, a step failed, or what is there does not belong together.
         SuiteError: runs that cannot be made, or failed.
         KeyboardInterrupt: after those that run have saved.
     """
@@ -75,7 +77,8 @@ def make(
         need = steps(study, options, progress)
         need.require_resumable(resume)
     outcomes = execute(need.planned, out=options.runs, jobs=jobs, cache=options.cache, progress=progress, told=told)
-    require_success(outcomes, logs)
+    require_success(outcomes, logs, again=_AGAIN)
+    need.require_current()  # what was trained just now, too
     to_score = [one for one in need.scores if not one.done]
     for number, one in enumerate(to_score, start=1):
         _call(list(one.words), logs / f"{one.folder.name}.log", f"scoring '{one.scoring.key}'")
@@ -94,11 +97,11 @@ def _call(words: list[str], log: Path, doing: str) -> None:
 
     Raises:
         StudyError: it failed.
-        KeyboardInterrupt: it was interrupted.
+        KeyboardInterrupt: it, or this process, was interrupted.
     """
     start = log.stat().st_size if log.exists() else 0
-    code = Call(words, log.absolute())()
+    code = suites.call(words, log)
     if code == 130:
         raise KeyboardInterrupt
     if code != 0:
-        raise StudyError(f"{doing} failed: {reason(code, log, start, None)} The log is {log}.")
+        raise StudyError(f"{doing} failed: {reason(code, log, start, None)} The log is {log}; {_AGAIN} goes on.")

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,7 @@ def execute(
 
     waiting = deque(sorted(range(len(planned)), key=lambda number: _phase(planned[number])))
     running: dict[int, _Running] = {}
-    with _stopping(running):
+    with _stopping(lambda: [work.worker for work in running.values()]):
         while waiting or running:
             while waiting and places and all(_phase(planned[n]) == _phase(planned[waiting[0]]) for n in running):
                 number = waiting.popleft()
@@ -168,8 +168,27 @@ def execute(
     return [outcomes[number] for number in range(len(planned))]
 
 
-def require_success(outcomes: Sequence[Outcome], logs: Path) -> None:
+def call(words: Sequence[str], log: Path) -> int:
+    """Run ``ser-bench WORDS`` on this machine to its end, whatever ends this process; return the exit status.
+
+    Raises:
+        KeyboardInterrupt: after it has saved.
+    """
+    running: list[Worker] = []
+    with _stopping(lambda: running):
+        running.append(Processes().start(Call(list(words), log.absolute())))
+        while (code := running[0].poll()) is None:
+            time.sleep(POLL)
+    return code
+
+
+def require_success(outcomes: Sequence[Outcome], logs: Path, *, again: str = "the same command") -> None:
     """Fail if a run did.
+
+    Args:
+        outcomes: of all runs.
+        logs: where theirs are.
+        again: what goes on with the others.
 
     Raises:
         SuiteError: lists which failed and why, and which another process works on.
@@ -180,8 +199,8 @@ def require_success(outcomes: Sequence[Outcome], logs: Path) -> None:
     if failed:
         each = " ".join(f"({n}) {outcome.planned}: {outcome.why}" for n, outcome in enumerate(failed, start=1))
         parts.append(
-            f"{len(failed)} of {len(outcomes)} runs failed, and the others went on: {each} Logs are in {logs}; the "
-            "same command goes on with what is not finished."
+            f"{len(failed)} of {len(outcomes)} runs failed, and the others went on: {each} Logs are in {logs}; "
+            f"{again} goes on with what is not finished."
         )
     if elsewhere:
         parts.append(
@@ -259,8 +278,8 @@ def _gpus() -> list[str]:
 
 
 @contextmanager
-def _stopping(running: Mapping[int, _Running]) -> Iterator[None]:
-    """Let runs save and end if the suite does, whatever ends it; a second interruption ends them at once.
+def _stopping(running: Callable[[], Sequence[Worker]]) -> Iterator[None]:
+    """Let what is running save and end if this process does, whatever ends it; a second interruption ends it at once.
 
     A cluster that takes its machine back (SIGTERM) and a terminal that is closed (SIGHUP) interrupt as Ctrl-C does: the
     runs are processes by themselves, and would go on.
@@ -271,7 +290,7 @@ def _stopping(running: Mapping[int, _Running]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        workers = [work.worker for work in running.values()]
+        workers = running()
         for worker in workers:
             worker.stop()
         try:

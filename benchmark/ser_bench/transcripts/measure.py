@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,25 @@ def measure(
     return Measured(source=label, condition=condition.label, partitions=parts, utterances=path)
 
 
-def sources_of(release: Release, *, condition: Condition = CLEAN, corpus: str, cache: Path | None = None) -> list[str]:
-    """Return the full names of all sources that hold a text of each of the release's utterances, sorted."""
+def sources_of(
+    release: Release,
+    *,
+    condition: Condition = CLEAN,
+    cache: Path | None = None,
+    partitions: Collection[str] | None = None,
+) -> list[str]:
+    """Return the full names of all sources that hold a text of each of the release's utterances, sorted.
+
+    Args:
+        release: the release.
+        condition: in which the audio was heard.
+        cache: root of the cache.
+        partitions: whose utterances are meant; None: all.
+    """
     root, wanted = cache_root(cache), release.audio_digests
+    if partitions is not None:
+        names = {utterance for name in partitions for utterance in release.rows(name, texts={}).utterance}
+        wanted = {utterance: digest for utterance, digest in wanted.items() if utterance in names}
     held = {source.label: store.held(root, source, condition.key) for source in store.sources(root)}
     return sorted(label for label, keys in held.items() if wanted and keys.issuperset(wanted.items()))
 

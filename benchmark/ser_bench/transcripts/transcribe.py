@@ -49,14 +49,14 @@ class Recogniser(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a call found and did; counts are of the shard's utterances, those of earlier calls included."""
+    """What a call found and did; counts are of the shard's utterances in the partitions asked for, of all calls."""
 
     source: str
     """The full name."""
     condition: str
     shard: tuple[int, int]
     listed: int
-    """Utterances of the release's label tables, and of its ``test3``."""
+    """Utterances of the release's label tables, and of its ``test3``, as far as they were asked for."""
     without_audio: int
     done_before: int
     transcribed: int
@@ -126,10 +126,11 @@ def transcribe(
     condition: Condition = CLEAN,
     shard: tuple[int, int] = (1, 1),
     merge_only: bool = False,
+    partitions: Sequence[str] | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Transcribe what has no text yet of this source under this condition, all partitions, ``test3`` included.
+    """Transcribe what has no text yet of this source under this condition.
 
     Utterances without audio are counted and left out. A kill at any moment costs at most one batch. A shard's texts
     stay in its journal until a merge, which any reader does by itself.
@@ -141,19 +142,20 @@ def transcribe(
         shard: (I, N): do only the utterances of the I-th of N parts, which other processes or machines that see the
             cache do not do.
         merge_only: join what the shards made and transcribe nothing.
+        partitions: do only these; None: all, ``test3`` included.
         cache: root of the cache; None: ``cache_root()``.
         progress: told after each batch.
 
     Raises:
         CorpusError: the release has faults other than missing audio, or a wav cannot be read.
         TranscriptError: the shard is none or is being done by another process, an utterance is longer than 30 s, or
-            decoding fails.
+            decoding fails; or the release has no such partition.
         StoreError: the disk is full, or the cache is damaged or cannot be written. What was done is kept.
     """
     if not 1 <= shard[0] <= shard[1]:
         raise TranscriptError(f"shard is {shard[0]}/{shard[1]}, expected I/N with I from 1 to N. Correct --shard.")
     started = time.monotonic()
-    listed, utterances = _utterances(release, shard)
+    listed, utterances = _utterances(release, shard, release.partitions if partitions is None else partitions)
     source = recogniser if isinstance(recogniser, Source) else recogniser.source
     rows = store.rows(cache_root(cache), source, condition.key)
     todo: list[_Utterance] = []
@@ -183,7 +185,7 @@ def transcribe(
         audio_seconds=sum((one.seconds for one in todo), start=0.0),
         seconds=time.monotonic() - started,
         file=rows.path,
-        complete=shard == (1, 1) and counts.found == len(utterances),
+        complete=shard == (1, 1) and partitions is None and counts.found == len(utterances),
     )
 
 
@@ -199,15 +201,21 @@ def in_shard(utterance: str, shard: tuple[int, int]) -> bool:
     return number % shard[1] == shard[0] - 1
 
 
-def _utterances(release: Release, shard: tuple[int, int]) -> tuple[int, list[_Utterance]]:
-    """Return how many utterances a shard lists, and those that have audio, the longest first.
+def _utterances(release: Release, shard: tuple[int, int], partitions: Sequence[str]) -> tuple[int, list[_Utterance]]:
+    """Return how many utterances a shard of some partitions lists, and those that have audio, the longest first.
 
     Sorted, since what is decoded together takes as long as its longest; the longest first, so that a machine too small
     for them says so at once.
     """
     release.require_sound(allow_missing_audio=True)
+    unknown = [name for name in partitions if name not in release.partitions]
+    if unknown or not partitions:
+        raise TranscriptError(
+            f"--partitions {' '.join(unknown or partitions)} was given; {release.root} has "
+            f"{', '.join(release.partitions)}. Name some of these, or leave it out for all."
+        )
     listed, found = 0, []
-    for partition in release.partitions:
+    for partition in dict.fromkeys(partitions):
         rows = release.rows(partition, texts={})
         for name, path, seconds in zip(rows.utterance, rows.path, rows.duration.tolist(), strict=True):
             if in_shard(name, shard):
