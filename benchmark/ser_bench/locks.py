@@ -35,17 +35,17 @@ def hold(folder: Path, *, shared: bool = False) -> Iterator[None]:
     Raises:
         RecordError: another process works in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = _lock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience=_GLANCE)
+    handle = _held(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    if handle is None:  # whatever is in the folder, or not yet, is the other's
+        raise RecordError(f"another process works in {folder}. Wait for it, or train other seeds in another --out.")
     try:
-        if handle is None:
-            raise RecordError(f"another process works in {folder}. Wait for it, or train other seeds in another --out.")
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
+        # While it is locked, and only if nothing came of it and nobody shares it.
+        if not shared or _alone(handle):
+            with suppress(OSError):
+                folder.rmdir()
+        os.close(handle)
 
 
 def held(folder: Path) -> bool:
@@ -67,6 +67,37 @@ def turn(path: Path) -> Iterator[None]:
         except OSError as error:
             _tell(path, error)
         yield
+
+
+def _held(folder: Path, kind: int) -> int | None:
+    """Make a folder if it is absent, and lock it; return what to close, or None where another process has it."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = _lock(folder, kind, patience=_GLANCE)
+        except FileNotFoundError:  # taken away just now, by one who had no use for it
+            continue
+        if handle is None or _still_there(folder, handle):
+            return handle
+        os.close(handle)  # it was taken away while it was waited for: a lock on what is gone keeps nobody out
+
+
+def _still_there(folder: Path, handle: int) -> bool:
+    """Tell whether what was locked is the folder, or its file, that others find under this name."""
+    own = os.fstat(handle)
+    for path in (folder, folder / ".lock"):
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), own):
+                return True
+    return False
+
+
+def _alone(handle: int) -> bool:
+    """Tell whether no other process shares the lock, which is then this one's alone."""
+    try:
+        return _locked(handle, fcntl.LOCK_EX, 0.0)
+    except OSError:  # no locks here
+        return True
 
 
 def _lock(folder: Path, kind: int, *, patience: float = 0.0) -> int | None:
