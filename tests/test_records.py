@@ -301,6 +301,18 @@ def test_a_long_fault_still_says_what_was_expected(record: dict[str, Any]) -> No
     assert len(str(raised.value)) < 500
 
 
+def test_what_either_validator_refuses_is_refused(record: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick one says no and gives no reason; the other may read a pattern differently."""
+
+    class Refuses:
+        def is_valid(self, record: Any) -> bool:
+            return False
+
+    monkeypatch.setattr(records, "_quick", Refuses)
+    with pytest.raises(RecordError, match=r"the record is malformed at its top: breaks the schema\. Make it again"):
+        records.validate(record)
+
+
 def _set(place: str, value: Callable[[Any], Any]) -> Callable[[Any], None]:
     def damage(record: Any) -> None:
         container, key = _at(record, place)

@@ -190,6 +190,46 @@ def test_a_folder_is_held_by_one_or_shared_by_many(tmp_path: Path) -> None:
     assert not held(tmp_path / "run")  # it is gone
 
 
+def test_who_is_kept_out_takes_nothing_away(tmp_path: Path) -> None:
+    """The folder is empty for as long as nothing came of the one who has it."""
+    folder = tmp_path / "run"
+    with hold(folder):
+        with pytest.raises(RecordError, match="another process works in"), hold(folder):
+            pass
+        assert folder.is_dir()
+        with pytest.raises(RecordError, match="another process works in"), hold(folder):
+            pass
+    with hold(folder, shared=True):
+        with hold(folder, shared=True):
+            pass
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_folder_that_was_taken_away_while_it_was_waited_for_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock on what has no name any more keeps nobody out."""
+    import fcntl
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    before = os.open(folder, os.O_RDONLY)
+    fcntl.flock(before, fcntl.LOCK_EX)
+
+    def leave(seconds: float) -> None:
+        """The one before goes while this one tries."""
+        folder.rmdir()
+        os.close(before)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(time, "sleep", leave)
+    with hold(folder):
+        assert folder.is_dir() and held(folder)
+        with pytest.raises(RecordError, match="another process works in"), hold(folder, shared=True):
+            pass
+
+
 def test_a_glance_does_not_keep_anybody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While ``held`` looks, it has the lock itself: whoever comes then tries again."""
     import fcntl

@@ -143,8 +143,11 @@ def scores(sums: Array) -> tuple[Array, Array, NDArray[np.int64]]:
     return full, out.swapaxes(1, 2), sizes
 
 
-def formulas(value: Array, out: Array, sizes: NDArray[np.int64]) -> dict[str, tuple[Array, Array]]:
-    """Return variance and degrees of freedom [D] of the candidates that need what is published and no more."""
+def formulas(value: Array, out: Array, sizes: NDArray[np.int64], step: Array) -> dict[str, tuple[Array, Array]]:
+    """Return variance and degrees of freedom [D] of the candidates that need what is published and no more.
+
+    ``step`` [D] is what the values were rounded to multiples of, on their own scale.
+    """
     share = sizes / sizes.sum(1, keepdims=True)
     count = (sizes > 0).sum(1)
     d = out - value[:, None]
@@ -166,7 +169,7 @@ def formulas(value: Array, out: Array, sizes: NDArray[np.int64]) -> dict[str, tu
         "jackknife-t, freedom by size": (plain, by_size),
         "jackknife-t, freedom by influence": (plain, by_influence),
         "jackknife-t, the lesser of the two": (plain, np.minimum(by_size, by_influence)),
-        "**jackknife-t, geometric mean of the two (shipped)**": jackknife(value, out, sizes, step=2 / sizes.sum(1)),
+        "**jackknife-t, geometric mean of the two (shipped)**": jackknife(value, out, sizes, step=step),
     }
 
 
@@ -238,16 +241,18 @@ def coverage(
                 for name, held in bootstrap(rng, sums, np.arctanh(truth[0]), truth[0] - truth[1]).items():
                     rows.setdefault(name, []).append((100 * held[0], 100 * held[1]))
             full, out, sizes = scores(sums)
-            one = _held(np.arctanh(full[:, 0]), np.arctanh(out[:, 0]), sizes, np.arctanh(truth[0]))
-            two = _held(full[:, 0] - full[:, 1], out[:, 0] - out[:, 1], sizes, truth[0] - truth[1])
+            step = 2 / sizes.sum(1)
+            on_z = step / (1 - full[:, 0] ** 2)
+            one = _held(np.arctanh(full[:, 0]), np.arctanh(out[:, 0]), sizes, np.arctanh(truth[0]), on_z)
+            two = _held(full[:, 0] - full[:, 1], out[:, 0] - out[:, 1], sizes, truth[0] - truth[1], step)
             for name in one:
                 rows.setdefault(name, []).append((one[name], two[name]))
     return found
 
 
-def _held(value: Array, out: Array, sizes: NDArray[np.int64], truth: float) -> dict[str, float]:
+def _held(value: Array, out: Array, sizes: NDArray[np.int64], truth: float, step: Array) -> dict[str, float]:
     shares = {}
-    for name, (variance, freedom) in formulas(value, out, sizes).items():
+    for name, (variance, freedom) in formulas(value, out, sizes, step).items():
         reach = stdtrit(np.maximum(freedom, 0.5), 0.975) * np.sqrt(variance)
         shares[name] = 100 * float((np.abs(value - truth) <= reach).mean())
     return shares

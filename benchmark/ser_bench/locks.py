@@ -103,10 +103,14 @@ def _taken(folder: Path, kind: int) -> int | None:
 
 def _leave(folder: Path, handle: int) -> None:
     """Let go; remove the lock, and the folder if nothing came of it, unless somebody else holds it too."""
+    try:
+        alone = _locked(handle, fcntl.LOCK_EX, 0.0)
+    except OSError:  # no locks here
+        alone = True
     with suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (folder / LOCK).unlink()
-        folder.rmdir()
+        if alone:
+            (folder / LOCK).unlink()
+            folder.rmdir()
     os.close(handle)
 
 

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from ser_bench.cache import atomic_write
+from ser_bench.consistency import COLUMNS as COLUMNS
+from ser_bench.consistency import contradiction, edited, rounded
+from ser_bench.consistency import differences as differences
 from ser_bench.errors import RecordError
-from ser_bench.interface import ATTRIBUTES
 from ser_bench.locks import hold as hold
 from ser_bench.scoring.ccc import METRIC
 from ser_bench.scoring.seeds import over_seeds
@@ -28,8 +30,6 @@ from ser_bench.strict import MOST_JSON_BYTES, not_finite, parse_json, read_bytes
 from ser_bench.version import VERSION
 
 SCHEMA = 1
-COLUMNS = (*ATTRIBUTES, "mean")
-_TOLERANCE = 2e-6  # scores have six decimals; another machine may round the last of them the other way
 _FROM_SETTINGS = ("strategy", "recipe", "head_recipe", "first_stage", "frames", "precision", "trained")
 Json = dict[str, Any]
 
@@ -161,14 +161,10 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> Json:
             ccc[column] = {
                 "mean": round(float(np.mean(values)), 6),
                 "std": round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None,
-                "ci95": _rounded(interval),
+                "ci95": rounded(interval),
             }
         found[partition] = {"ccc": ccc}
     return found
-
-
-def _rounded(interval: Sequence[float] | None) -> list[float] | None:
-    return None if interval is None else [round(limit, 6) for limit in interval]
 
 
 def now() -> str:
@@ -190,7 +186,7 @@ def validate(record: Mapping[str, Any], *, where: str = "the record") -> None:
     Raises:
         RecordError: says the place in the record, what stands there, and what was expected.
     """
-    fault = not_finite(record) or _shape_fault(record) or _unreadable_text(record) or _contradiction(record)
+    fault = not_finite(record) or _shape_fault(record) or _unreadable_text(record) or contradiction(record)
     if fault is not None:
         raise RecordError(f"{where} is malformed at {fault}. Make it again with `ser-bench run`.")
     made = signature(record)
@@ -199,7 +195,7 @@ def validate(record: Mapping[str, Any], *, where: str = "the record") -> None:
             f"{where} is signed '{record['signature']}', but its content gives '{made}'. A signature is never edited; "
             "make the record again with `ser-bench run`."
         )
-    differing = _edited(record["summary"], summary(record["runs"]), "summary", by="its runs")
+    differing = edited(record["summary"], summary(record["runs"]), "summary", by="its runs")
     if differing:
         raise RecordError(f"{where}: {differing[0]}. Make the record again with `ser-bench run`.")
 
@@ -227,57 +223,13 @@ def _shape_fault(record: Mapping[str, Any], *, complete: bool = True) -> str | N
     errors = jsonschema.Draft202012Validator(schema()).iter_errors(record)
     fault = jsonschema.exceptions.best_match(e for e in errors if complete or e.validator != "required")
     if fault is None:
-        return None
+        # The two validators read a pattern differently: what either refuses is refused.
+        return "its top: breaks the schema" if complete else None
     place = "/".join(str(step) for step in fault.absolute_path) or "its top"
     # A message begins with what stands there, which may be a whole table.
     short = len(fault.message) <= 200
     what = fault.message if short else f"{str(fault.instance)[:80]}... breaks {fault.validator} {fault.validator_value}"
     return f"{place}: {what[:300]}"
-
-
-def _contradiction(record: Mapping[str, Any]) -> str | None:
-    """Find where a well-formed record says two things."""
-    first, listed = record["runs"][0]["scores"].keys(), record["corpus"]["partitions"]
-    seeds: set[int] = set()
-    for number, run in enumerate(record["runs"]):
-        if run["seed"] in seeds:
-            return f"runs/{number}/seed: {run['seed']} is there twice"
-        seeds.add(run["seed"])
-        if not (run["scores"].keys() == run["resampling"].keys() == first and first <= listed.keys()):
-            of = [", ".join(keys) for keys in (run["scores"], run["resampling"], first, listed)]
-            return (
-                f"runs/{number}: scores of {of[0]}, resampling of {of[1]}, the first run's of {of[2]}, out of {of[3]}"
-            )
-        for name in first:
-            what = _block_contradiction(run["scores"][name], run["resampling"][name], listed[name]["scored"])
-            if what is not None:
-                return f"runs/{number}/scores/{name}: {what}"
-    for name, wer in (record["transcripts"]["wer"] or {}).items():
-        kinds = [wer[kind] for kind in ("substitutions", "deletions", "insertions")]
-        value = round(wer["errors"] / wer["words"], 6) if wer["words"] else None
-        if sum(kinds) != wer["errors"] or wer["value"] != value:
-            return f"transcripts/wer/{name}: {wer['value']} of {wer['errors']} errors ({kinds}) in {wer['words']} words"
-    return None
-
-
-def _block_contradiction(scores: Mapping[str, Any], block: Mapping[str, Any], scored: int) -> str | None:
-    sizes = block["sizes"]
-    if sum(sizes) != scored or not len(sizes) == block["clusters"] == scores["clusters"]["count"]:
-        return (
-            f"{sum(sizes)} utterances in {len(sizes)} clusters, expected {scored} (scored) in {block['clusters']} "
-            f"(resampling) and {scores['clusters']['count']} (clusters)"
-        )
-    for column in COLUMNS:
-        cell, left_out = scores["ccc"][column], block[column]
-        if cell is None and left_out is None and block["full"][column] is None:
-            continue
-        if cell is None or left_out is None or len(left_out) != (len(sizes) if len(sizes) > 1 else 0):
-            return f"{column} has a score without one resampling value for each cluster, or the reverse"
-        made = {"value": block["full"][column], "ci95": _rounded(over_seeds([block], column))}
-        differing = _edited({key: cell[key] for key in made}, made, column, by="its resampling")
-        if differing:
-            return differing[0]
-    return None
 
 
 def read(path: Path) -> Json:
@@ -353,26 +305,6 @@ def agree(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder} holds a run with other settings: {shown}. A run folder takes runs that differ in the seed "
             "alone; give another --out."
         )
-
-
-def _edited(stands: Json, made: Json, place: str, *, by: str) -> list[str]:
-    return differences(stands, made, place, words=("in it", f"by {by}"), tolerance=_TOLERANCE)
-
-
-def differences(
-    old: Any, new: Any, place: str = "", *, words: tuple[str, str] = ("there", "here"), tolerance: float = 0.0
-) -> list[str]:
-    """Say where two JSON values differ; numbers may, by the tolerance."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys: list[Any] = sorted(old.keys() | new.keys())
-        pairs = [(f"{place}.{key}".lstrip("."), old.get(key), new.get(key)) for key in keys]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(f"{place}[{number}]", *pair) for number, pair in enumerate(zip(old, new, strict=True))]
-    else:
-        close = isinstance(old, float) and isinstance(new, float) and abs(old - new) <= tolerance
-        differ = f"{place} is {json.dumps(old)} {words[0]} and {json.dumps(new)} {words[1]}"
-        return [] if old == new or close else [differ]
-    return [line for at, a, b in pairs for line in differences(a, b, at, words=words, tolerance=tolerance)]
 
 
 def environment(device: str, threads: int, versions: Mapping[str, str]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from ser_bench import cache, records, tables
+from ser_bench.cli import main
 from ser_bench.errors import RecordError, StoreError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard import add as module
@@ -166,3 +168,18 @@ def test_an_interrupted_attempt_leaves_the_leaderboard_as_it_was(
     with pytest.raises(KeyboardInterrupt):
         add(run, board)
     assert content(board) == before
+
+
+def test_the_command_says_that_predictions_are_published(
+    run: Path, board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["leaderboard", "add", str(run), "--leaderboard", str(board), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["record"].endswith(".json")
+    assert told.err == (
+        "its predictions are published with it: by adding them you state that the corpus' licence allows that; "
+        "where it does not, take them away again and add the run with --withhold-predictions\n"
+    )
+    other = made_up.run_folder(run.parent / "other", seeds=(7,))
+    assert main(["leaderboard", "add", str(other), "--leaderboard", str(board), "--withhold-predictions"]) == 0
+    assert capsys.readouterr().err == ""

@@ -219,7 +219,7 @@ def test_search_and_address(visit: Any, board: Path) -> None:
 
 def test_hostile_names_are_shown_and_nothing_else(visit: Any) -> None:
     page = visit().open("index.html")
-    assert page.get_by_text(made_up_board.HOSTILE, exact=True).count() == 1
+    assert page.get_by_text(made_up_board.ODD, exact=True).count() == 1
     assert page.evaluate("window.hacked") is None
     assert page.locator("main img:not([src^='figures/'])").count() == 0
     assert page.locator("a[href^='javascript']").count() == 0

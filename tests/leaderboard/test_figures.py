@@ -61,7 +61,7 @@ def test_seen_against_unseen_shows_every_row_in_every_panel(view: TrackView) -> 
     rows = [one.row for one in view.standings]
     for row in rows:
         cells = row.cells["test1"]["mean"], row.cells["test2"]["mean"]
-        assert f"{row.system}: {cells[0]['mean']:.3f} seen, {cells[1]['mean']:.3f} unseen" in told(drawing)
+        assert f"{row.label}: {cells[0]['mean']:.3f} seen, {cells[1]['mean']:.3f} unseen" in told(drawing)
     assert len(told(drawing)) == 4 * len(rows)
     assert {"Arousal", "Valence", "Dominance", "Mean", "seen CCC", "unseen CCC"} <= set(words(drawing))
     assert "hollow: reported by its authors" in words(drawing)

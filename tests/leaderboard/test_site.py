@@ -7,7 +7,9 @@ import io
 import json
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -293,14 +295,24 @@ def test_a_new_template_draws_everything_again(board: Path, monkeypatch: pytest.
     assert drawn == ["one", "two"]
 
 
-def test_the_code_digest_sees_templates_and_assets(tmp_path: Path) -> None:
-    names = {name for folder in ("templates", "assets") for name in (path.name for path in _package(folder).iterdir())}
-    assert {"index.html", "system.html", "style.css", "board.js"} <= names
-    assert re.fullmatch(r"[0-9a-f]{64}", views.code_digest())
-
-
-def _package(folder: str) -> Path:
-    return Path(site.__file__).parent / folder
+def test_the_code_digest_sees_all_that_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the cache is used for as long as none of it changes."""
+    package = Path(shutil.copytree(Path(site.__file__).parents[1], tmp_path / "ser_bench"))
+    monkeypatch.setattr(views, "files", lambda name: package)
+    digest = views.code_digest.__wrapped__
+    seen = {digest()}
+    assert digest() in seen
+    drawn = ("templates/system.html", "assets/board.js", "assets/style.css", "fonts/Inter-Regular.ttf", "figures.py")
+    for name in (*(f"leaderboard/{name}" for name in drawn), "strict.py", "consistency.py", "record.schema.json"):
+        with (package / name).open("ab") as file:
+            file.write(b" ")
+        assert digest() not in seen, name
+        seen.add(digest())
+    monkeypatch.setattr(views, "version", lambda name: "0" if name == "resvg-py" else version(name))
+    assert digest() not in seen
+    seen.add(digest())
+    (package / "cost.py").write_text("")  # which draws nothing
+    assert digest() in seen
 
 
 @pytest.mark.parametrize(
@@ -383,6 +395,21 @@ def test_tracks_that_would_share_a_file_do_not(tmp_path: Path) -> None:
     assert all((tmp_path / name).resolve().is_relative_to(tmp_path.resolve()) for name in render_files(tmp_path))
 
 
+def test_long_names_of_a_track_fit_a_file(tmp_path: Path) -> None:
+    """Figures put words behind it, and file systems take 255 bytes."""
+    for number, end in enumerate("ab"):
+        texts = {"train": "human", "test": "t" * 99 + end}
+        put(
+            tmp_path, f"x{number}",
+            made_up_board.record(
+                "x", transcripts=texts, corpus__condition="noise:" + "c" * 94, corpus__release="r" * 32
+            ),
+        )  # fmt: skip
+    slugs = [view.slug for view in views.read(tmp_path).tracks]
+    assert len(set(slugs)) == 2 and all(len(slug) < 140 for slug in slugs)
+    assert render(tmp_path).written
+
+
 # Tables for papers and programs.
 
 
@@ -394,10 +421,16 @@ def track(folder: Path) -> views.TrackView:
 def test_latex_is_for_a_paper(made: Path) -> None:
     view = track(made)
     text = table.latex(view)
-    for needed in (r"\toprule", r"\midrule", r"\bottomrule", r"\multicolumn{4}{c}{Seen (test1)}", r"\cmidrule(lr){4-7}",
+    for needed in (r"\toprule", r"\bottomrule", r"\multicolumn{4}{c}{Seen (test1)}", r"\cmidrule(lr){4-7}",
                    r"\emph{human rater}"):  # fmt: skip
         assert text.count(needed) == 1, needed
     assert r"\hline" not in text
+    # Behind the heads, before the marked rows, and before people.
+    assert text.count(r"\midrule") == 3
+    *_, ranked, marked, people = text.split(r"\midrule")
+    assert r"distilhubert\_tinybert" in ranked and r"xlsr[12]+tinybert\textgreater{}concat, frozen" in ranked
+    assert r"tiny\_one$^{*}$" in marked and r"\emph" not in marked
+    assert people.count(r"\emph{") == 2
     rows = [line for line in text.splitlines() if " & " in line and "multicolumn" not in line]
     assert len({line.count("&") for line in rows}) == 1
     # The best of each column in bold, among the rows that are no marked ones.
@@ -408,6 +441,15 @@ def test_latex_is_for_a_paper(made: Path) -> None:
     assert r"{\scriptsize[" in text
     assert "tiny_one" not in text.replace(r"tiny\_one", "")  # escaped
     assert "not ranked (tiny weights)" in text
+
+
+@pytest.mark.parametrize("name", ["[1cm]", "*x"])
+def test_latex_takes_no_name_for_an_argument(tmp_path: Path, name: str) -> None:
+    r"""Behind `\\\\`, a bracket is a length and a star a wish."""
+    head = made_up_board.REPORTED.splitlines()[0]
+    atomic_write(tmp_path / "reported.csv", f"{head}\n{name},audio,none,1.10,,24,test1,0.6,0.3,0.5,P\n")
+    (view,) = views.read(tmp_path).tracks
+    assert f"\n {{}}{name} " in table.latex(view)
 
 
 @pytest.mark.parametrize("name", [r"\input{/etc/passwd}", "a&b%c$d#e_f{g}h~i^j", "<x>|y"])

@@ -14,7 +14,7 @@ import pytest
 from ser_bench import cache, records
 from ser_bench.errors import RecordError
 from ser_bench.leaderboard.render import render
-from ser_bench.leaderboard.rows import Row, from_record, ranks, read_reported, tracks
+from ser_bench.leaderboard.rows import Row, from_record, ranks, read_reported, references, tracks
 from ser_bench.leaderboard.table import run_table, table
 
 HEADER = "system,modality,transcripts,release,release_note,parameters_m,partition,arousal,valence,dominance,source\n"
@@ -252,7 +252,9 @@ BAD = "name,audio,none,1.10,,24,"
         ((REPORTED[0], "", REPORTED[1] + ",x"), 4, "it has more or fewer cells than the first line"),
         ((BAD + "test4,0.5,0.5,0.5,P",), 2, "partition 'test4' is unknown or there twice"),
         ((REPORTED[0], REPORTED[1], REPORTED[0]), 4, "partition 'test1' is unknown or there twice"),
-        (('"two\nlines",audio,none,1.10,,24,test1,0.5,0.5,9,P',), 3, "are not CCCs"),
+        (('"two\nlines",audio,none,1.10,,24,test1,0.5,0.5,9,P',), 3, "it has the invisible character U\\+000A"),
+        (("<b>x</b>,audio,none,1.10,,24,test1,0.5,0.5,0.5,P",), 2, "it has markup \\('<b'\\)"),
+        ((BAD + "test1,0.5,0.5,0.5,[P](javascript:x)",), 2, "it has markup \\('javascript:'\\)"),
     ],
 )
 def test_malformed_csv_names_its_line(tmp_path: Path, lines: tuple[str, ...], line: int, cause: str) -> None:
@@ -284,8 +286,8 @@ def test_render(tmp_path: Path) -> None:
     assert text.startswith("# Leaderboard\n\nCCC (")
     assert text.endswith("|\n")
     assert re.findall("^## .*", text, flags=re.MULTILINE) == [
-        "## MSP-Podcast 1.10, labels 9c1f03ab (counts match), human transcripts",
-        "## MSP-Podcast 1.10, labels 9c1f03ab (counts match), noise:babble@10dB, human transcripts",
+        "## MSP-Podcast 1.10, labels 9c1f03ab (unconfirmed), human transcripts",
+        "## MSP-Podcast 1.10, labels 9c1f03ab (unconfirmed), noise:babble@10dB, human transcripts",
         "## MSP-Podcast 1.7, no transcripts",
     ]
     first = cells(text.split("## ")[1])
@@ -349,12 +351,53 @@ def test_run_table() -> None:
 def test_a_row_with_other_clusters_takes_nobodys_rank() -> None:
     from dataclasses import replace
 
-    rows = [from_record(made_up.record(noise=noise)) for noise in (0.3, 0.5, 0.9)]
+    rows = [row(f"s{noise}", noise=noise) for noise in (0.3, 0.5, 0.9)]
     odd = replace(
         rows[2], blocks={p: [{**b, "digest": "0" * 64} for b in blocks] for p, blocks in rows[2].blocks.items()}
     )
     assert ranks([rows[0], rows[1], odd], "test1")[2] is None
     assert ranks([rows[0], rows[1], odd], "test1")[:2] == ranks(rows[:2], "test1")
+
+
+def test_the_ranked_set_is_that_of_most_systems_then_of_the_oldest_record() -> None:
+    """Many records of one system, or a digest that sorts first, take nobody's rank away."""
+    from dataclasses import replace
+
+    def other(one: Row, **changes: Any) -> Row:
+        blocks = {p: [{**b, "digest": "0" * 64} for b in of] for p, of in one.blocks.items()}
+        return replace(one, blocks=blocks, **changes)
+
+    honest = [row("a", noise=0.3), row("b", noise=0.5)]
+    many = [other(row("c", noise=0.1, seeds=(seed,))) for seed in (1, 2, 3)]
+    assert ranks([*honest, *many], "test1")[2:] == [None] * 3
+    late = other(row("c", noise=0.1), created="2026-06-01T00:00:00Z")
+    assert ranks([honest[0], late], "test1") == [1, None]
+    early = other(row("c", noise=0.1), created="2025-06-01T00:00:00Z")
+    assert ranks([honest[0], early], "test1") == [None, 1]
+
+
+def test_a_strategy_stands_behind_the_systems_name() -> None:
+    strategies = ("finetune", "frozen", "none")
+    rows = [row("x", noise=noise, strategy=told) for noise, told in zip((0.3, 0.5, 0.9), strategies, strict=True)]
+    assert [line["system"] for line in cells(table(rows))] == ["x", "x, frozen", "x, as released"]
+
+
+def test_people_are_what_most_ranked_rows_say() -> None:
+    from dataclasses import replace
+
+    def said(one: Row, value: float, utterances: int = 60) -> Row:
+        found = {"utterances": utterances, **{c: {"one": value, "simulated": 0.7} for c in records.COLUMNS}}
+        return replace(one, ceiling={"test1": found})
+
+    honest = [said(row("a"), 0.6), said(row("b"), 0.6)]
+    odd, marked = said(row("c"), 0.1, utterances=96), said(row("d", missing=2), 0.2, utterances=96)
+
+    def shown(*rows: Row) -> list[float]:
+        return [one.cells["test1"]["mean"]["mean"] for one in references(rows)]
+
+    assert shown(*honest, odd, marked) == [0.6, 0.7]
+    assert shown(marked) == []
+    assert shown(honest[0], odd) == [0.1, 0.7]  # of two that nobody can decide between, what knows more
 
 
 def test_a_model_trained_on_another_release_is_not_ranked() -> None:

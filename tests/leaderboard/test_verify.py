@@ -170,8 +170,8 @@ SPOILT: dict[str, tuple[Callable[[Any], Any], str, str | None]] = {
     ),
     "ceiling": (lambda r: r["ceiling"]["test1"]["valence"].update(one=0.99), "ceiling", "test1"),
     "no ceiling": (lambda r: r["ceiling"].update(test2=None), "ceiling", "test2"),
-    "listed": (lambda r: r["corpus"]["partitions"]["train"].update(listed=99), "counts", "train"),
-    "scored": (lambda r: r["corpus"]["partitions"]["train"].update(scored=39), "counts", "train"),
+    "listed": (lambda r: r["corpus"]["partitions"]["train"].update(listed=99, scored=99), "counts", "train"),
+    "scored": (lambda r: r["corpus"]["partitions"]["train"].update(listed=39, scored=39), "counts", "train"),
 }
 
 

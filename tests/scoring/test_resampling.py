@@ -8,7 +8,7 @@ import pytest
 
 from ser_bench.errors import ScoreError
 from ser_bench.scoring import cluster_ids, concordance, interval, leave_one_out
-from ser_bench.scoring.resampling import coarsen, digest, grain, jackknife, join_small
+from ser_bench.scoring.resampling import coarsen, digest, grain, jackknife, join_small, on_z, t_quantile
 
 
 def data(n: int, *, seed: int = 0, k: int = 3):
@@ -151,3 +151,21 @@ def test_distances_that_were_rounded_away_do_not_make_a_point_of_an_interval() -
     assert interval(0.0, np.zeros(12), sizes, step=grain(0.0, sizes)) == (0.0, 0.0), (
         "a constant prediction's CCC is 0 whoever is left out"
     )
+
+
+@pytest.mark.parametrize("value", [0.3, -0.6, 0.9])
+def test_a_rounding_is_as_wide_on_the_scale_that_distances_are_taken_on(value: float) -> None:
+    """Near a perfect score a step of the CCC is a long way on Fisher's z, and the interval is no narrower for it."""
+    sizes, same = np.full(12, 30), np.full(12, value)
+    step = grain(value, sizes)
+    near = (np.arctanh(value + step / 2) - np.arctanh(value - step / 2)) ** 2 / 12
+    low, high = interval(value, same, sizes, step=step)
+    reach = t_quantile(np.float64(11), 0.95) * np.sqrt(11 * near)
+    assert (np.arctanh(high) - np.arctanh(low)) / 2 == pytest.approx(float(reach), rel=0.01)
+
+
+def test_a_rounding_beside_the_edge_of_the_scale_is_finite() -> None:
+    sizes = np.full(12, 10)
+    low, high = interval(0.999999, np.full(12, 0.999999), sizes, step=grain(0.999999, sizes))
+    assert 0.9999 < low < high <= 1
+    assert on_z(0.0, 1.0) == 0.0

@@ -96,3 +96,9 @@ def test_coverage() -> None:
     assert 0.93 < _covered(3, 0.06, held=False) < 0.985
     assert 0.93 < _covered(5, 0.06, held=False) < 0.98
     assert _covered(3, 0.06, held=True) < 0.85
+
+
+def test_a_seed_that_nothing_can_move_takes_nobodys_floor() -> None:
+    """One seed predicts a constant; the other's distances were rounded away: which comes first says nothing."""
+    still, moved = block(0.0, np.zeros(CLUSTERS)), block(0.4, np.full(CLUSTERS, 0.4))
+    assert over_seeds([still, moved], "mean") == pytest.approx(over_seeds([moved, still], "mean"), abs=1e-9)

@@ -5,7 +5,7 @@ import pytest
 
 from ser_bench.scoring import concordance
 from ser_bench.scoring.resampling import coarsen
-from ser_bench.scoring.slices import DURATION_EDGES, band, calibration, slices
+from ser_bench.scoring.slices import DURATION_EDGES, band, calibration, coarse_score, slices
 
 
 @pytest.fixture
@@ -66,6 +66,33 @@ def test_speakers_are_a_spread_over_ten_or_more(scored) -> None:
         scores.append(coarse(columns, "arousal", kept))
     assert found["arousal"]["0.5"] == pytest.approx(np.median(scores), abs=0.005)
     assert set(found["arousal"]) == {"0.1", "0.25", "0.5", "0.75", "0.9"}
+
+
+@pytest.mark.parametrize("count", range(10, 32))
+def test_a_quantile_is_no_speakers_own_score(count: int, make_rows, make_scored) -> None:
+    """With 11 or 21 speakers, the plain quantiles are scores of single ones."""
+    labels, predictions, speaker = make_scored([30] * count, [0.3])
+    columns = {"arousal": (predictions[0, :, 0], labels[:, 0])}
+    found = slices(columns, make_rows(labels, speaker))["speakers"]["arousal"]
+    of = np.array(speaker)
+    scores = sorted(coarse(columns, "arousal", of == name) for name in set(speaker))
+    for (word, value), near in zip(found.items(), np.quantile(scores, (0.1, 0.25, 0.5, 0.75, 0.9)), strict=True):
+        place = float(word) * (count - 1)
+        low, high = scores[int(np.ceil(place)) - 1], scores[int(np.floor(place)) + 1]
+        assert value == pytest.approx((low + high) / 2, abs=0.0051)
+        assert low <= near <= high
+    assert list(found.values()) == sorted(found.values())
+
+
+@pytest.mark.parametrize("count", [10, 11, 13, 37, 96, 199, 201, 1999, 2000, 2001, 16903])
+def test_a_coarse_score_rounds_to_itself(count: int) -> None:
+    """So that whoever reads a record can tell that it is no finer."""
+    for value in np.linspace(-1, 1, 4001):
+        once = coarse_score(float(value), count)
+        assert coarse_score(once, count) == once
+    for value in np.linspace(1, 7, 4001):
+        once = round(float(coarsen(value, count)), 2)
+        assert round(float(coarsen(np.array(once), count)), 2) == once
 
 
 def test_nine_speakers_have_no_spread(make_rows, make_scored) -> None:

@@ -122,6 +122,12 @@ def _leaderboard_add(arguments: argparse.Namespace) -> int:
         supersedes=arguments.supersedes,
         reproduces=arguments.reproduces,
     )
+    if not arguments.withhold_predictions:
+        print(
+            "its predictions are published with it: by adding them you state that the corpus' licence allows that; "
+            "where it does not, take them away again and add the run with --withhold-predictions",
+            file=sys.stderr,
+        )
     if arguments.json:
         return print_json({"record": str(path)})
     print(f"added {path}; `ser-bench leaderboard render` shows it")

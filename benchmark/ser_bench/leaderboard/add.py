@@ -21,7 +21,12 @@ from ser_bench.leaderboard.board import (
     read_board,
     require_folder,
 )
-from ser_bench.leaderboard.submission import check_predictions, check_record, check_same_utterances
+from ser_bench.leaderboard.submission import (
+    check_predictions,
+    check_record,
+    check_same_utterances,
+    names_by_partition,
+)
 
 _COMMON = frozenset(("admin", "computer", "docker", "localhost", "root", "runner", "server", "ubuntu", "user"))
 """Names of machines and users that name nobody."""
@@ -47,9 +52,9 @@ def add(
         reproduces: the published record whose run this one made again.
 
     Raises:
-        RecordError: the record is malformed, contradicts itself or its predictions, or holds something private;
-            predictions are missing, malformed or have another digest; something is a link; the other record is not
-            there or of another run; or the run is there already.
+        RecordError: the record is malformed, contradicts itself or its predictions, holds something private, or says
+            what only the leaderboard says of a run; predictions are missing, malformed or have another digest;
+            something is a link; the other record is not there or of another run; or the run is there already.
         StoreError: a file cannot be written; those written before it are taken away again.
     """
     require_folder(run)
@@ -57,6 +62,7 @@ def add(
         require_folder(folder)
     source = run / "record.json"
     record = records.read(source)
+    _check_own(record, source)
     published = {**record, "predictions": "withheld" if withhold_predictions else "published"}
     if supersedes is not None:
         published["supersedes"] = supersedes
@@ -85,7 +91,7 @@ def _predictions(
 ) -> dict[Path, bytes]:
     """Check each seed's predictions; return those to be published, by their new path."""
     files: dict[Path, bytes] = {}
-    known = _of_same_labels(record, leaderboard, others)
+    known = _known_utterances(record, leaderboard, others)
     for one in record["runs"]:
         folder = run / f"seed-{one['seed']}"
         require_folder(folder)
@@ -93,26 +99,36 @@ def _predictions(
         content = tables.read_content(path)
         columns = tables.parse_predictions(content, where=str(path))
         check_predictions(record, one, columns, where=str(path))
-        if known is not None:
-            check_same_utterances(record, columns, *known, where=str(path))
-        else:
-            known = (record, columns)  # all seeds predict the same utterances
+        check_same_utterances(record, columns, known, where=str(path))
         if record["predictions"] == "published":
             files[predictions_file(leaderboard, name, one["seed"])] = content
     return files
 
 
-def _of_same_labels(
+def _known_utterances(
     record: Mapping[str, Any], leaderboard: Path, others: Mapping[str, records.Json]
-) -> tuple[Mapping[str, Any], tables.Columns] | None:
-    """Return a published record that was scored on the same utterances, and its predictions, if there is one."""
-    digests = {block["digest"] for block in record["runs"][0]["resampling"].values()}
+) -> dict[tuple[str, str], set[str]]:
+    """Return what published records predicted of the partitions that this one was scored on, as far as it is known."""
+    wanted = {(name, block["digest"]) for name, block in record["runs"][0]["resampling"].items()}
+    known: dict[tuple[str, str], set[str]] = {}
     for name, other in others.items():
-        its = {block["digest"] for block in other["runs"][0]["resampling"].values()}
-        if other.get("predictions") == "published" and digests <= its:
-            path = predictions_file(leaderboard, name, other["runs"][0]["seed"])
-            return other, tables.read_predictions(path)
-    return None
+        first = other["runs"][0]
+        its = {(part, block["digest"]) for part, block in first["resampling"].items()} & wanted - known.keys()
+        if other.get("predictions") == "published" and its:
+            found = names_by_partition(tables.read_predictions(predictions_file(leaderboard, name, first["seed"])))
+            known |= {(part, digest): found[part] for part, digest in its if part in found}
+    return known
+
+
+def _check_own(record: Mapping[str, Any], source: Path) -> None:
+    """Refuse a run whose record says what only the leaderboard says of it."""
+    said = sorted({"supersedes", "reproduces", "predictions"} & record.keys())
+    said += ["status"] if record["status"] != "self-reported" else []
+    if said:
+        raise RecordError(
+            f"{source} has {', '.join(f'{key} {record[key]!r}' for key in said)}, expected a run's own record, which "
+            "says nothing of it. Add the run as it was made, with --supersedes, --reproduces or --withhold-predictions."
+        )
 
 
 def _own_names() -> list[str]:

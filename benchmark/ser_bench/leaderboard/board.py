@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ser_bench import records
-from ser_bench.errors import RecordError
+from ser_bench.consistency import differences
+from ser_bench.errors import RecordError, ScoreError
 from ser_bench.records import Json
-from ser_bench.scoring.compare import compare
+from ser_bench.scoring.compare import MARGIN, compare
 
-RECORDS, PREDICTIONS = "records", "predictions"
+RECORDS, PREDICTIONS, REPORTED = "records", "predictions", "reported.csv"
 RANKED = ("test1", "test2")
 """Development chose the models, and test3 is scored by the challenge."""
 _MOST_NAME = 80
@@ -158,31 +159,57 @@ def _check_successor(name: str, record: Mapping[str, Any], others: Mapping[str, 
 
 
 def _check_reproduction(name: str, record: Mapping[str, Any], original: Mapping[str, Any]) -> None:
+    of = f"{name} reproduces '{record['reproduces']}'"
     mine, its = _settings(record), _settings(original)
     apart = [key for key in sorted(mine.keys() | its.keys()) if mine.get(key) != its.get(key)]
     if apart:
         raise RecordError(
-            f"{name} reproduces '{record['reproduces']}', and differs from it in {', '.join(apart)}: "
-            f"{mine.get(apart[0])}, {its.get(apart[0])}. Run with the settings that its signature names; only "
-            "the seeds, the version and how frames are kept may differ."
+            f"{of}, and differs from it in {', '.join(apart)}: {mine.get(apart[0])}, {its.get(apart[0])}. Run with the "
+            "settings that its signature names; only the seeds, the version of ser-bench and how frames are kept may "
+            "differ."
         )
+    other = differences(record["system"], original["system"], "system", words=("in it", "in the other"))
+    if other:
+        raise RecordError(f"{of}, and is of another system: {other[0]}. Install the version that the other names.")
+    if _digests(record) <= _digests(original) and _made(record) == _made(original):
+        raise RecordError(
+            f"{of}, and has its predictions, time and environment: it is a copy of it. Run it again, and add that run."
+        )
+    told = []
     for partition in RANKED:
         if partition not in record["summary"] or partition not in original["summary"]:
             continue
         blocks = [[run["resampling"][partition] for run in one["runs"]] for one in (record, original)]
-        found = compare(*blocks)["mean"]
-        if found is not None and found.verdict in ("better", "worse") and not found.negligible:
+        try:
+            found = compare(*blocks)["mean"]
+        except ScoreError as error:
+            raise RecordError(f"{of}, and cannot be compared with it on {partition}: {error}") from error
+        if found is None:
+            continue
+        if found.verdict in ("better", "worse") and not found.negligible:
             raise RecordError(
-                f"{name} reproduces '{record['reproduces']}', and the paired test calls it {found.verdict} on "
-                f"{partition} by {abs(found.value):.3f}. A run that gives other scores is no reproduction; add it as a "
-                "row of its own."
+                f"{of}, and the paired test calls it {found.verdict} on {partition} by {abs(found.value):.3f}. A run "
+                "that gives other scores is no reproduction; add it as a row of its own."
             )
+        told.append(found.verdict != "undecided" or abs(found.value) < MARGIN)
+    if not any(told):
+        raise RecordError(
+            f"{of}, and on none of {', '.join(RANKED)} do the two say that they are alike: they share no score, or the "
+            f"difference is {MARGIN} or more and undecided. Run more seeds, or add it as a row of its own."
+        )
+
+
+def _digests(record: Mapping[str, Any]) -> set[str]:
+    return {run["predictions_sha256"] for run in record["runs"]}
+
+
+def _made(record: Mapping[str, Any]) -> tuple[Any, Any]:
+    return record["created"], record["environment"]
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, str]:
     """Return a signature's parts that a reproduction shares."""
     parts = dict(part.partition(":")[::2] for part in str(record["signature"]).split("|"))
-    parts["system"] = parts["system"].partition("@")[0]
     return {key: value for key, value in parts.items() if key not in _FREE}
 
 

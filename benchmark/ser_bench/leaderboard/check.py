@@ -41,6 +41,10 @@ class Report:
     """Files of predictions that are byte for byte those of the merge base, which was checked when they came in."""
     base: str | None = None
     """The commit compared with; None where there is no git to tell."""
+    shallow: bool = False
+    """Whether the checkout lacks history that could tell more."""
+    unknown: bool = False
+    """Whether there is a git repository that could not tell."""
     rendered: int = 0
     """Rendered files compared with what the records give."""
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -53,7 +57,9 @@ class Report:
 
     def text(self) -> str:
         """Return the report for people."""
-        base = f"against {self.base[:12]}" if self.base else "not checked: this is no git checkout"
+        base = "not checked: git cannot tell" if self.unknown else "not checked: this is no git checkout"
+        if self.base:
+            base = f"against {self.base[:12]}{', in the history that this shallow clone has' if self.shallow else ''}"
         lines = [
             f"{self.records:,} records; predictions: {self.predictions:,} files read, {self.unchanged:,} unchanged; "
             f"{self.rendered:,} rendered files; append-only {base}",
@@ -70,6 +76,7 @@ class Report:
             "records": self.records,
             "predictions": {"read": self.predictions, "unchanged": self.unchanged},
             "base": self.base,
+            "shallow": self.shallow,
             "rendered": self.rendered,
             "faults": [{"file": file, "fault": fault} for file, fault in self.faults],
         }
@@ -97,8 +104,8 @@ def check(
     if not leaderboard.is_dir():
         raise RecordError(f"{leaderboard} does not exist; expected a leaderboard's folder. Name it with --leaderboard.")
     report = Report()
-    before = published.at_base(leaderboard, base)
-    report.base = before.commit if before else None
+    before = _published(leaderboard, base, report)
+    report.base, report.shallow = (before.commit, before.shallow) if before else (None, False)
     _check_links(leaderboard, report)
     if before is not None:
         for name, fault in before.faults(leaderboard):
@@ -107,6 +114,18 @@ def check(
     _check_predictions(leaderboard, found, report, before.unchanged if before else frozenset(), progress)
     _check_rendered(leaderboard, report, rendered)
     return report
+
+
+def _published(leaderboard: Path, base: str | None, report: Report) -> published.Published | None:
+    """Return what was published before; that git cannot tell is a fault, unless it was asked about a base by name."""
+    try:
+        return published.at_base(leaderboard, base)
+    except RecordError as error:
+        if base is not None:
+            raise
+        report.faults.append((".", str(error)))
+        report.unknown = True
+        return None
 
 
 def _check_links(leaderboard: Path, report: Report) -> None:
@@ -165,13 +184,15 @@ def _check_predictions(
     for name, record in found.items():
         if record["predictions"] == "published":
             expected |= {predictions_file(leaderboard, name, one["seed"]): (record, one) for one in record["runs"]}
-    first: dict[str, tuple[records.Json, tables.Columns]] = {}  # the same utterances -> those who predicted them first
+    known: dict[tuple[str, str], set[str]] = {}  # partition and digest of its clusters -> utterances
     there = set(_files(leaderboard / PREDICTIONS, report, leaderboard))
     for path in sorted(there - expected.keys()):
         report.faults.append((_under(path, leaderboard), "belongs to no sound record that publishes predictions."))
-    for number, (path, (record, one)) in enumerate(sorted(expected.items(), key=lambda item: item[0]), start=1):
+    # What was published first says which utterances there are; a new file whose name sorts first does not.
+    ordered = sorted(expected.items(), key=lambda item: (item[0] not in unchanged, item[0]))
+    for number, (path, (record, one)) in enumerate(ordered, start=1):
         with _collected(report, path, leaderboard):
-            _check_file(path, record, one, report, unchanged, first)
+            _check_file(path, record, one, report, unchanged, known)
         if progress is not None:
             progress("predictions", number, len(expected))
 
@@ -182,23 +203,20 @@ def _check_file(
     one: records.Json,
     report: Report,
     unchanged: frozenset[Path],
-    first: dict[str, tuple[records.Json, tables.Columns]],
+    known: dict[tuple[str, str], set[str]],
 ) -> None:
-    same = " ".join(sorted(block["digest"] for block in record["runs"][0]["resampling"].values()))
-    if path in unchanged and same in first:
+    same = {(name, block["digest"]) for name, block in record["runs"][0]["resampling"].items()}
+    if path in unchanged and same <= known.keys():
         report.unchanged += 1
         return
     columns = tables.parse_predictions(tables.read_content(path), where=path.name)
     report.predictions += 1
     check_predictions(record, one, columns, where=path.name)
-    if same in first:
-        check_same_utterances(record, columns, *first[same], where=path.name)
-    else:
-        first[same] = (record, columns)
+    check_same_utterances(record, columns, known, where=path.name)
 
 
 def _check_rendered(leaderboard: Path, report: Report, rendered: Callable[[Path], Mapping[Path, bytes]] | None) -> None:
-    from ser_bench.leaderboard.render import render_files
+    from ser_bench.leaderboard.render import not_rendered, render_files
 
     try:
         files = (rendered or render_files)(leaderboard)
@@ -206,12 +224,16 @@ def _check_rendered(leaderboard: Path, report: Report, rendered: Callable[[Path]
         if not report.faults:  # what is wrong with a record has been said
             report.faults.append((".", f"cannot be rendered: {error}"))
         return
+    remedy = "Write it with `ser-bench leaderboard render`."
     for relative, content in sorted(files.items()):
         path = leaderboard / relative
         report.rendered += 1
         if not path.is_file() or path.is_symlink() or path.read_bytes() != content:
             state = "is not what the records give" if path.is_file() else "is missing"
-            report.faults.append((_under(path, leaderboard), f"{state}. Write it with `ser-bench leaderboard render`."))
+            report.faults.append((_under(path, leaderboard), f"{state}. {remedy}"))
+    for path in not_rendered(leaderboard, files):
+        told = "is no file that rendering writes. `ser-bench leaderboard render` takes it away."
+        report.faults.append((_under(path, leaderboard), told))
 
 
 def _files(folder: Path, report: Report, leaderboard: Path) -> list[Path]:

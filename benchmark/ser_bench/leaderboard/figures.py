@@ -54,10 +54,10 @@ def seen_against_unseen(view: TrackView) -> Drawing | None:
         for x, y, row, seen, unseen in points:
             _cross(axes, x, y, seen, unseen, _series(row), len(found))
         for x, y, row, seen, unseen in points:
-            told = f"{row.system}: {seen['mean']:.3f} seen, {unseen['mean']:.3f} unseen"
+            told = f"{row.label}: {seen['mean']:.3f} seen, {unseen['mean']:.3f} unseen"
             drawing.mark(x, y, _series(row), solid=row.status != "reported", told=told)
         best = sorted(points, key=lambda point: -point[4]["mean"])[:_NAMED]
-        _name_points(axes, [(x, y, row.system) for x, y, row, _, _ in best], [(x, y) for x, y, *_ in points])
+        _name_points(axes, [(x, y, row.label) for x, y, row, _, _ in best], [(x, y) for x, y, *_ in points])
     return drawing
 
 
@@ -96,9 +96,9 @@ def size_against_valence(view: TrackView) -> Drawing | None:
                 low, high = (axes.y(limit) for limit in cell["ci95"])
                 drawing.line((x, low), (x, high), f"thin-{_series(row)}")
         for x, y, row, cell in points:
-            told = f"{row.system}: {row.parameters} M, valence {cell['mean']:.3f}"
+            told = f"{row.label}: {row.parameters} M, valence {cell['mean']:.3f}"
             drawing.mark(x, y, _series(row), solid=row.status != "reported", told=told)
-        named = [(x, y, row.system) for x, y, row, _ in front[-8:]]
+        named = [(x, y, row.label) for x, y, row, _ in front[-8:]]
         _name_points(axes, named, [(x, y) for x, y, *_ in points])
     return drawing
 
@@ -132,7 +132,7 @@ def drop(view: TrackView) -> Drawing | None:
         for place, row in enumerate(rows):
             _dumbbell(axes, place, row, attribute)
             if number == 0:
-                drawing.text(208, axes.y(place) + 4, _short(row.system, 32), style="small", anchor="end")
+                drawing.text(208, axes.y(place) + 4, _short(row.label, 32), style="small", anchor="end")
     return drawing
 
 

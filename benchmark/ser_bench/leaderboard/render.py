@@ -1,7 +1,8 @@
 """Write the leaderboard's files: README.md and the site. What did not change is not drawn again.
 
 A manifest in the cache says of each file what it was made from (its key) and what was written (its digest). A file
-whose key is the same, and that still is what was written, is left alone; one that is no longer made is removed.
+whose key is the same, and that still is what was written, is left alone; one that is no longer made is removed. In the
+leaderboard's own folder nothing else stays under ``site``: what lies there is what the records give.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,7 +41,7 @@ class Rendered:
     kept: int
     """Files left alone."""
     removed: tuple[Path, ...]
-    """Files of before that are no longer made."""
+    """Files of before that are no longer made, and in the leaderboard's own folder all others under ``site``."""
     readme: str
     site: Path
     """The page to open."""
@@ -83,6 +84,8 @@ def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = N
         entries[name] = _entry(piece, content)
         readme = content if name == "README.md" else readme
     removed = [target / name for name in sorted(before.keys() - pieces.keys()) if (target / name).is_file()]
+    if target.resolve() == leaderboard.resolve():  # elsewhere, only what was written before is ours to take away
+        removed = sorted({*removed, *not_rendered(target, [Path(name) for name in pieces])})
     for path in removed:
         path.unlink()
     if entries != before:
@@ -94,6 +97,19 @@ def render(leaderboard: Path, out: Path | None = None, *, cache: Path | None = N
         readme=readme.decode(),
         site=target / "site" / "index.html",
     )
+
+
+def not_rendered(leaderboard: Path, files: Collection[Path]) -> list[Path]:
+    """Return what lies in a folder of the leaderboard that rendering writes to, and is none of its files.
+
+    Args:
+        leaderboard: its folder.
+        files: that rendering writes, relative to it.
+    """
+    expected = {leaderboard / path for path in files}
+    folders = {leaderboard / path.parts[0] for path in files if len(path.parts) > 1}
+    there = [path for folder in sorted(folders) if not folder.is_symlink() for path in sorted(folder.rglob("*"))]
+    return [path for path in there if path not in expected and (path.is_symlink() or not path.is_dir())]
 
 
 def _pieces(leaderboard: Path, board: Shown) -> dict[str, Piece]:

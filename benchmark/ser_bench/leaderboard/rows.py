@@ -6,6 +6,7 @@ Reads JSON and CSV only; never imports torch.
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.leaderboard.board import RANKED
 from ser_bench.scoring.compare import rank
+from ser_bench.strict import text_fault
 
 SIDES = (("test1", "seen"), ("test2", "unseen"), ("test3", "test3"))
 COLUMNS = (*ATTRIBUTES, "mean")
@@ -24,6 +26,9 @@ _REPORTED = ("system", "modality", "transcripts", "release", "release_note", "pa
 
 Track = tuple[str, str, str, str]
 """Corpus as shown, label digest (8 hex, or empty for reported rows), condition, transcript source scored on."""
+
+_STRATEGIES = {"finetune": "", "none": "as released"}
+"""What stands behind a system's name; other strategies by their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +64,20 @@ class Row:
     strategy: str = ""
     ceiling: Mapping[str, Any] = field(default_factory=dict)
     """Partition -> how far raters agree on its labels (``scoring.ceiling``), or None."""
+    created: str = ""
+    """When the record was made, UTC, as it says; empty for reported rows."""
     stem: str = ""
     """Name of the record's file without its ending; empty for reported rows."""
     words: tuple[str, ...] = ()
     """What else the row may be searched by: encoders, head, distribution, repositories."""
     few: tuple[str, ...] = ()
     """For each side with under 20 clusters: their number, and the mean's interval over utterances."""
+
+    @property
+    def label(self) -> str:
+        """The system's name, and how it was trained where that is not all of it at once."""
+        told = _STRATEGIES.get(self.strategy, self.strategy)
+        return f"{self.system}, {told}" if told else self.system
 
     @property
     def reads_text(self) -> bool:
@@ -112,6 +125,7 @@ def from_record(record: Mapping[str, Any], *, stem: str = "") -> Row:
         seeds=len(record["runs"]),
         strategy=record["strategy"],
         ceiling=record.get("ceiling", {}),
+        created=record["created"],
         stem=stem,
         words=_words(record),
         few=tuple(few_clusters(record)),
@@ -148,8 +162,8 @@ def read_reported(path: Path) -> list[Row]:
     """Read published results, which stand beside ours without a rank.
 
     Raises:
-        RecordError: a column is missing, a value is not a CCC, or a partition is unknown or there twice; names the
-            line.
+        RecordError: a column is missing, a value is not a CCC, a cell holds what a reader would not see or a page would
+            run, or a partition is unknown or there twice; names the line.
     """
     if not path.exists():
         return []
@@ -163,6 +177,9 @@ def read_reported(path: Path) -> list[Row]:
             for line in reader:
                 if None in line or None in line.values():
                     raise ValueError("it has more or fewer cells than the first line")
+                for column, cell in line.items():
+                    if (fault := text_fault(cell)) is not None:
+                        raise ValueError(f"{column} is {cell[:80]!r}, and {fault}")
                 key = tuple(line[c].strip() for c in _REPORTED if c != "partition")
                 cells = found.setdefault(key, {})
                 if line["partition"] not in _REPORTABLE or line["partition"] in cells:
@@ -234,17 +251,24 @@ def ranks(rows: Sequence[Row], partition: str) -> list[int | None]:
     """Rank the rows that may be ranked, by the paired test on the mean CCC; None for the others.
 
     Rows can be paired that were scored on the same utterances in the same clusters by the same metric. Where a track
-    holds several such sets (a corrected speaker list, a new metric), the largest is ranked: one odd record does not
-    take everybody's rank away.
+    holds several such sets (a corrected speaker list, a new metric), that with most systems is ranked, of equal ones
+    that which holds the oldest record: one odd record, or many of one system, do not take everybody's rank away.
     """
     able = [i for i, row in enumerate(rows) if not row.marks and partition in row.blocks]
-    sets = Counter(_paired(rows[i], partition) for i in able)
-    largest = max(sorted(sets), key=lambda paired: sets[paired], default=None)
-    able = [i for i in able if _paired(rows[i], partition) == largest]
+    sets: dict[tuple[str, str, str], list[Row]] = {}
+    for i in able:
+        sets.setdefault(_paired(rows[i], partition), []).append(rows[i])
+    ranked = min(sets, key=lambda paired: (*_standing(sets[paired]), paired), default=None)
+    able = [i for i in able if _paired(rows[i], partition) == ranked]
     found: list[int | None] = [None] * len(rows)
     for i, place in zip(able, rank([list(rows[i].blocks[partition]) for i in able]), strict=True):
         found[i] = place
     return found
+
+
+def _standing(rows: Sequence[Row]) -> tuple[int, str]:
+    """Return a key that puts the rows first that are ranked: of most systems, then with the oldest record."""
+    return -len({row.system for row in rows}), min(row.created for row in rows)
 
 
 def _paired(row: Row, partition: str) -> tuple[str, str, str]:
@@ -300,13 +324,10 @@ _RATERS = {"one": "human rater", "simulated": "simulated rater"}
 def references(rows: Sequence[Row]) -> list[Row]:
     """Return rows of what people reach on the labels of a track, to hold systems against; none where it is not known.
 
-    Each partition's is that of the row which knows most utterances with several ratings.
+    Records of the same labels hold the same; each partition's is what most of the rows say that may be ranked, with
+    nothing missing, so that no single record sets it.
     """
-    known: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        for partition, found in row.ceiling.items():
-            if found and found["utterances"] > known.get(partition, {"utterances": 0})["utterances"]:
-                known[partition] = found
+    known = {name: found for name in _REPORTABLE if (found := _agreed(rows, name)) is not None}
     made = []
     for word, name in _RATERS.items():
         cells = {
@@ -320,6 +341,17 @@ def references(rows: Sequence[Row]) -> list[Row]:
         if any(cells.values()):
             made.append(_reference(rows[0], name, cells))
     return made
+
+
+def _agreed(rows: Sequence[Row], partition: str) -> Any:
+    """Return what most unmarked rows say of the raters of a partition; of equally many, what knows most utterances.
+
+    None where none of them says anything.
+    """
+    said = [found for row in rows if not row.marks and (found := row.ceiling.get(partition))]
+    votes = Counter(json.dumps(found, sort_keys=True) for found in said)
+    most = min(votes, key=lambda told: (-votes[told], -json.loads(told)["utterances"], told), default=None)
+    return None if most is None else json.loads(most)
 
 
 def _reference(like: Row, name: str, cells: Mapping[str, Any]) -> Row:

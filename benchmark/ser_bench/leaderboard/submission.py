@@ -7,17 +7,19 @@ check, nothing private, nothing that gives labels away, and no score that its ow
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ser_bench import records, tables
+from ser_bench.consistency import trained_attributes
 from ser_bench.errors import RecordError
 from ser_bench.interface import ATTRIBUTES
+from ser_bench.scoring.ceiling import mean_of
 from ser_bench.scoring.partition import HIGHEST, LOWEST
-from ser_bench.scoring.resampling import LEAST
-from ser_bench.scoring.slices import predicted_bins
+from ser_bench.scoring.resampling import LEAST, coarsen
+from ser_bench.scoring.slices import LEAST_SPEAKERS, coarse_score, predicted_bins
 from ser_bench.scoring.utterances import coarse_limits
 from ser_bench.strict import strings
 
@@ -47,9 +49,10 @@ def check_record(record: Mapping[str, Any], *, where: str, names: Sequence[str] 
         names: of this machine and its user, which it may not hold.
 
     Raises:
-        RecordError: a field is unknown; something is private; values are finer than what keeps labels in.
+        RecordError: a field is unknown; something is private; values are finer than what keeps labels in; or no run
+            says such things of its weights, modalities or corpus.
     """
-    fault = _unknown_field(record) or _private(record, names) or _too_fine(record)
+    fault = _unknown_field(record) or _private(record, names) or _too_fine(record) or _untrue(record)
     if fault is not None:
         raise RecordError(f"{where} cannot be published: {fault}")
 
@@ -75,7 +78,7 @@ def check_predictions(
         )
     partitions = np.array(columns["partition"])
     _check_utterances(record, one, columns, partitions, where)
-    trained = record["recipe"]["attributes"]
+    trained = trained_attributes(record)
     for attribute in ATTRIBUTES:
         given = bool(columns[attribute]) and columns[attribute][0] is not None
         if given != (attribute in trained):
@@ -100,24 +103,34 @@ def names_by_partition(columns: tables.Columns) -> dict[str, set[str]]:
 
 
 def check_same_utterances(
-    record: Mapping[str, Any], columns: tables.Columns, other: Mapping[str, Any], its: tables.Columns, *, where: str
+    record: Mapping[str, Any], columns: tables.Columns, known: dict[tuple[str, str], set[str]], *, where: str
 ) -> None:
-    """Compare the utterances with those of a record that was scored on the same ones.
+    """Compare the utterances with those of records that were scored on the same ones.
+
+    Args:
+        record: a valid record.
+        columns: predictions of one of its runs, which were checked.
+        known: (partition, digest of its clusters) -> utterances; takes those of this record that are not there yet, so
+            whoever is trusted most comes first.
+        where: for messages.
 
     Raises:
         RecordError: some are missing or unknown.
     """
-    mine, known = names_by_partition(columns), names_by_partition(its)
-    for name, block in record["runs"][0]["resampling"].items():
-        same = other["runs"][0]["resampling"].get(name)
-        if same is None or same["digest"] != block["digest"] or mine[name] == known.get(name):
+    mine = names_by_partition(columns)
+    keys = {name: (name, block["digest"]) for name, block in record["runs"][0]["resampling"].items()}
+    for name, key in keys.items():
+        expected = known.get(key, mine[name])
+        if mine[name] == expected:
             continue
-        missing, unknown = sorted(known[name] - mine[name]), sorted(mine[name] - known[name])
+        missing, unknown = sorted(expected - mine[name]), sorted(mine[name] - expected)
         raise RecordError(
             f"{where} does not hold the utterances of {name} that other records of these labels hold: "
             f"{len(missing):,} missing (first: {(missing or ['-'])[0]}), {len(unknown):,} unknown (first: "
             f"{(unknown or ['-'])[0]}). Predict each utterance of the partition exactly once."
         )
+    for name, key in keys.items():
+        known.setdefault(key, mine[name])
 
 
 def _unknown_field(record: Mapping[str, Any]) -> str | None:
@@ -136,6 +149,42 @@ def _unknown_field(record: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _untrue(record: Mapping[str, Any]) -> str | None:
+    """Find what a record says of itself that no run says."""
+    system = record["system"]
+    kinds, weights = [p["kind"] for p in system["parts"]], {p["kind"]: p["weights"] for p in system["parts"]}
+    if kinds != ["system"] and kinds != system["reads"]:
+        told = ", ".join(system["reads"]), ", ".join(kinds)
+        return f"system/reads is {told[0]}, and its parts are {told[1]}. Add the run as it was made."
+    distinct = sorted(set(weights.values()))
+    made = distinct[0] if len(distinct) == 1 else "+".join(f"{part}={weights[part]}" for part in kinds)
+    if system["weights"] != made:
+        return f"system/weights is {system['weights']}, and its parts have {made}. Add the run as it was made."
+    for place, corpus in (("corpus", record["corpus"]), ("trained/corpus", record.get("trained", {}).get("corpus"))):
+        if corpus is None:
+            continue
+        fault = _unlike_known(corpus)
+        if fault is not None:
+            return f"{place} {fault}. Add the run as it was made."
+    return None
+
+
+def _unlike_known(corpus: Mapping[str, Any]) -> str | None:
+    """Find where a corpus is called more than what is known of releases says; an older version may have known less."""
+    from ser_bench.corpus import known  # here, since it costs those who only render
+
+    name = known.DIGESTS.get(corpus["labels_sha256"])
+    if corpus["name"] != (name or "msp-podcast"):
+        return f"has the name {corpus['name']}, and its labels are those of {name or 'no made-up release'}"
+    counts = {part: count["listed"] for part, count in corpus["partitions"].items() if part != "test3"}
+    confirmed = {"unconfirmed": True, "digest known": name is not None}
+    confirmed["counts match"] = counts == known.labelled(corpus["release"])
+    if not confirmed[corpus["identity"]]:
+        told = f"release {corpus['release']}, its labels and its counts do not say so"
+        return f"has the identity '{corpus['identity']}', and {told}"
+    return None
+
+
 def _private(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
     whole = [re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE) for name in names]
     for place, text in strings({key: value for key, value in record.items() if key != "signature"}):
@@ -148,24 +197,27 @@ def _private(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def _too_fine(record: Mapping[str, Any]) -> str | None:
-    """Find values with more digits than ``scoring.resampling.coarsen`` leaves: those are equations in the labels."""
+    """Find values with more digits than a run leaves (docs/statistics.md): those are equations in the labels."""
+    again = "which keeps labels in. Score again with `ser-bench score`."
+    for name, found in record.get("ceiling", {}).items():
+        for place, value, expected in _raters(found) if found else ():
+            if value != expected:
+                return f"ceiling/{name}/{place} is {value}, expected {expected}, {again}"
     for number, one in enumerate(record["runs"]):
         for name, block in one["resampling"].items():
             place, sizes = f"runs/{number}/resampling/{name}", block["sizes"]
             if len(sizes) > 1 and min(sizes) < LEAST:
-                return (
-                    f"{place} leaves out a cluster of {min(sizes)} utterances, expected {LEAST} at least, which keeps "
-                    "labels in. Score again with `ser-bench score`."
-                )
+                return f"{place} leaves out a cluster of {min(sizes)} utterances, expected {LEAST} at least, {again}"
+            for column in (*ATTRIBUTES, "mean"):
+                known = [value for value in (block["full"][column], *(block[column] or ())) if value is not None]
+                if any(round(value, 6) != value for value in known):
+                    return f"{place}/{column} has values of more than 6 decimals, {again}"
             half = sum(sizes) / 2
             for attribute in ATTRIBUTES:
                 if block[attribute]:
                     steps = (np.array(block[attribute]) - block["full"][attribute]) * half
                     if np.abs(steps - np.rint(steps)).max() > _MILLIONTHS * half + 1e-6:
-                        return (
-                            f"{place}/{attribute} has values finer than 2 / {sum(sizes)}, which gives labels away. "
-                            "Score again with `ser-bench score`."
-                        )
+                        return f"{place}/{attribute} has values finer than 2 / {sum(sizes)}, {again}"
         for name, scores in one["scores"].items():
             count = sum(one["resampling"][name]["sizes"])
             for column, cell in scores["ccc"].items():
@@ -173,36 +225,48 @@ def _too_fine(record: Mapping[str, Any]) -> str | None:
                 if limits != coarse_limits(limits, count):
                     return (
                         f"runs/{number}/scores/{name}/ccc/{column}/ci95_utterances is {limits}, expected multiples of "
-                        f"1 / (4 sqrt {count}) in three decimals, which keeps labels in. Score again with `ser-bench "
-                        "score`."
+                        f"1 / (4 sqrt {count}) in three decimals, {again}"
                     )
-            for place, value, digits in _rounded(scores):
-                if round(value, digits) != value:
-                    return (
-                        f"runs/{number}/scores/{name}/{place} is {value}, expected {digits} decimals, which keeps "
-                        "labels in. Score again with `ser-bench score`."
-                    )
+            for place, value, expected in (*_slices(scores), *_speakers(scores), *_bins(scores)):
+                if value != expected:
+                    return f"runs/{number}/scores/{name}/{place} is {value}, expected {expected}, {again}"
     return None
 
 
-def _rounded(scores: Mapping[str, Any]) -> list[tuple[str, float, int]]:
-    """Return (place, value, decimals it may have) of slices and calibration."""
-    found = []
+Found = Iterator[tuple[str, float | None, float | None]]
+"""Place, what stands there, and what a run makes of it: the same."""
+
+
+def _raters(found: Mapping[str, Any]) -> Found:
+    for word in ("one", "simulated"):
+        values = [(found[attribute] or {}).get(word) for attribute in ATTRIBUTES]
+        for attribute, value in zip(ATTRIBUTES, values, strict=True):
+            yield f"{attribute}/{word}", value, coarse_score(value, found["utterances"])
+        yield f"mean/{word}", (found["mean"] or {}).get(word), mean_of(values)
+
+
+def _slices(scores: Mapping[str, Any]) -> Found:
     for kind, slices in scores["slices"].items():
-        if kind != "speakers":
-            found += [
-                (f"slices/{kind}/{key}/{a}", entry[a], 3)
-                for key, entry in slices.items()
-                for a in ATTRIBUTES
-                if entry.get(a) is not None
-            ]
+        for key, entry in slices.items() if kind != "speakers" else ():
+            for attribute in ATTRIBUTES:
+                value = entry.get(attribute)
+                yield f"slices/{kind}/{key}/{attribute}", value, coarse_score(value, entry["count"])
+
+
+def _speakers(scores: Mapping[str, Any]) -> Found:
+    spread = scores["slices"]["speakers"]
+    for attribute in ATTRIBUTES:
+        for quantile, value in (spread.get(attribute) or {}).items():
+            enough = spread["count"] >= LEAST_SPEAKERS
+            yield f"slices/speakers/{attribute}/{quantile}", value, round(value, 2) if enough else None
+
+
+def _bins(scores: Mapping[str, Any]) -> Found:
     for attribute, bins in scores["calibration"].items():
-        found += [
-            (f"calibration/{attribute}/{k}/{word}", entry[word], 2)
-            for k, entry in enumerate(bins or ())
-            for word in ("prediction", "label")
-        ]
-    return found
+        for k, entry in enumerate(bins or ()):
+            place, label = f"calibration/{attribute}/{k}", entry["label"]
+            yield f"{place}/prediction", entry["prediction"], round(entry["prediction"], 2)
+            yield f"{place}/label", label, round(float(coarsen(np.array(label), entry["count"])), 2)
 
 
 def _check_utterances(

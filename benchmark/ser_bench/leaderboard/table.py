@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
@@ -32,7 +32,7 @@ def markdown(members: Sequence[Standing], people: Sequence[Row] = (), *, style: 
     lines = []
     for one in [*members, *(Standing(row=row, ranks={}) for row in people)]:
         row = one.row
-        line = {"system": row.system, "modality": row.modality, "transcripts": texts(row)}
+        line = {"system": row.label, "modality": row.modality, "transcripts": texts(row)}
         line["params (M)"] = row.parameters or "-"
         for partition, word in shown:
             if partition in RANKED:
@@ -47,24 +47,26 @@ def markdown(members: Sequence[Standing], people: Sequence[Row] = (), *, style: 
 def latex(view: TrackView) -> str:
     r"""Return the table of one track for a paper: booktabs, the best value of a column in bold, intervals beside means.
 
-    Needs ``\usepackage{booktabs}``. Rows that are not ranked are in it, below a rule; bold is among all rows that share
-    the labels and the condition, since a reader compares whatever stands in one table.
+    Needs ``\usepackage{booktabs}``. Marked rows, which are not ranked, stand below a rule, and what people reach below
+    another; bold is among all other rows, since a reader compares whatever stands in one table.
     """
     best = {(p, c): _best(view.standings, p, c) for p, _ in view.sides for c in COLUMNS}
     lines = []
     for one in view.standings:
         row = one.row
-        marks = f"$^{{{', '.join('*' for _ in row.marks[:1])}}}$" if row.marks else ""
-        cells = [_tex(row.system) + marks, _tex(row.modality), _tex(row.parameters or "--")]
+        marks = "$^{*}$" if row.marks else ""
+        cells = [_tex_first(row.label) + marks, _tex(row.modality), _tex(row.parameters or "--")]
         for partition, _ in view.sides:
             cells += [_tex_cell(row, partition, column, best[partition, column]) for column in COLUMNS]
         lines.append(cells)
     for row in view.references:
         shown = [_tex_cell(row, partition, column, "") for partition, _ in view.sides for column in COLUMNS]
         lines.append([rf"\emph{{{_tex(row.system)}}}", _tex(row.modality), "--", *shown])
+    unmarked = sum(not one.row.marks for one in view.standings)
     heads = ["System", "Modality", "Params (M)", *(["A", "V", "D", "Mean"] * len(view.sides))]
     align = ("left", "left", "right", *("right",) * 4 * len(view.sides))
     body = tabulate(lines, headers=heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
+    body = _ruled(body, {unmarked, len(view.standings)} - {0, len(lines)})
     # tabulate's booktabs style escapes cells, which would undo the bold ones; its raw style has the older rules.
     for rule in ("toprule", "midrule", "bottomrule"):
         body = body.replace(r"\hline", f"\\{rule}", 1)
@@ -204,7 +206,7 @@ def readme(board: Shown) -> str:
 
 def _footnotes(rows: Iterable[Row]) -> list[str]:
     """Return what stands under a table: the rows with few clusters, one paragraph each."""
-    return [line for row in rows if row.few for line in (f"{markdown_safe(row.system)}: {'; '.join(row.few)}.", "")]
+    return [line for row in rows if row.few for line in (f"{markdown_safe(row.label)}: {'; '.join(row.few)}.", "")]
 
 
 EXPLAINED = """\
@@ -213,11 +215,11 @@ CCC (concordance correlation coefficient, -1..1) over the whole partition for ar
 train or development), *unseen* is test2. A rank is 1 + the number of rows of the same table that a paired test
 (Holm-corrected) calls better; rows that no test tells apart share it. Without a rank stand reported rows, rows with
 random, tiny or local weights, rows without some of the audio, and systems pre-trained on MSP-Podcast. *Not
-verifiable* is a row whose predictions are withheld. A release's version is what the run claimed; beside the labels'
-digest stands how far the content confirms it. *Reference* rows are people: a rater against the mean of the others,
-and a simulated one, with the noise of real ones, against the label. Written by `ser-bench leaderboard render`; not
-edited by hand. `site/index.html` has the same to sort, search and compare, with a page for each run; `site/tables/`
-has it as LaTeX, CSV and JSON."""
+verifiable* is a row whose predictions are withheld. Behind a system's name stands how it was trained, unless all of it
+was fine-tuned at once. A release's version is what the run claimed; beside the labels' digest stands how far the
+content confirms it. *Reference* rows are people: a rater against the mean of the others, and a simulated one, with the
+noise of real ones, against the label. Written by `ser-bench leaderboard render`; not edited by hand. `site/index.html`
+has the same to sort, search and compare, with a page for each run; `site/tables/` has it as LaTeX, CSV and JSON."""
 
 
 def status(row: Row) -> str:
@@ -270,8 +272,22 @@ def _all_marks(view: TrackView) -> list[str]:
     return sorted({mark for one in view.standings for mark in one.row.marks})
 
 
+def _ruled(body: str, after: Collection[int]) -> str:
+    """Put a rule behind so many rows of a table of tabulate's, whose rows begin behind the second of its own."""
+    lines = body.splitlines()
+    first = [number for number, line in enumerate(lines) if line == r"\hline"][1] + 1
+    for count in sorted(after, reverse=True):
+        lines.insert(first + count, r"\midrule")
+    return "\n".join(lines)
+
+
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+
+
+def _tex_first(text: str) -> str:
+    r"""Escape the first cell of a row, which the \\ before it would take for its argument or its star."""
+    return f"{{}}{_tex(text)}" if text.startswith(("[", "*")) else _tex(text)
 
 
 def _tex(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ser_bench import records, tables
+from ser_bench.consistency import trained_attributes
 from ser_bench.errors import RecordError, ScoreError
 from ser_bench.interface import ATTRIBUTES, Rows
 from ser_bench.leaderboard.board import find, predictions_file, record_files
@@ -309,7 +310,7 @@ class _Verifier:
                 values,
                 rows.labels,
                 rows=rows,
-                attributes=self._record["recipe"]["attributes"],
+                attributes=trained_attributes(self._record),
                 wer=None if wer is None else np.array([wer[u] for u in rows.utterance]),
             )
         except ScoreError as error:

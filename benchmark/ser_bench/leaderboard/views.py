@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as once
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from ser_bench import records
 from ser_bench.cache import atomic_write, cache_root
 from ser_bench.errors import RecordError
-from ser_bench.leaderboard.board import Board, record_files
+from ser_bench.leaderboard.board import REPORTED, Board, record_files
 from ser_bench.leaderboard.rows import (
     Row,
     Standing,
@@ -81,7 +82,7 @@ def read(leaderboard: Path, *, cache: Path | None = None) -> Shown:
     board = Board(records=relations)
     standing = board.rows()
     rows = [dataclasses.replace(found[stem], status=one["status"]) for stem, one in standing.items()]
-    rows += read_reported(leaderboard / "reported.csv")
+    rows += read_reported(leaderboard / REPORTED)
     if not rows:
         raise RecordError(
             f"{leaderboard} holds no record; expected {leaderboard / 'records'}/*.json or reported.csv. Put a run "
@@ -152,16 +153,23 @@ def kept_for(folder: Path, what: str, cache: Path | None) -> Path:
     return cache_root(cache) / "leaderboard" / f"{place}-{what}.json"
 
 
+_READERS = ("consistency.py", "interface.py", "recipes.py", "record.schema.json", "records.py", "strict.py")
+_DRAWERS = ("jinja2", "markupsafe", "resvg-py", "tabulate")
+"""Distributions whose versions decide what bytes come out."""
+
+
 @once
 def code_digest() -> str:
-    """Return a digest of all that rows and pages are made by: code, schema, templates, assets."""
+    """Return a digest of all that rows and pages are made by: code, schema, templates, assets, and what draws them."""
     found = hashlib.sha256(VERSION.encode())
     package = files("ser_bench")
     for folder in ("leaderboard", "leaderboard/templates", "leaderboard/assets", "leaderboard/fonts", "scoring", ""):
         for entry in sorted((package / folder).iterdir(), key=lambda entry: entry.name):
-            if entry.is_file() and (folder or entry.name in ("records.py", "record.schema.json", "interface.py")):
+            if entry.is_file() and (folder or entry.name in _READERS):
                 found.update(f"{folder}/{entry.name}\n".encode())
                 found.update(entry.read_bytes())
+    for name in _DRAWERS:
+        found.update(f"{name} {version(name)}\n".encode())
     return found.hexdigest()
 
 
@@ -178,9 +186,14 @@ def told_texts(transcripts: str) -> str:
     return {"human": "human transcripts", "none": "no transcripts"}.get(transcripts, f"transcripts {transcripts}")
 
 
+_MOST_SLUG = 120
+
+
 def _slug(track: Track, *, taken: set[str]) -> str:
     """Return a file name for a track: safe whatever a release calls itself, and not one that is taken."""
     base = "-".join(filter(None, (records.safe_name(word).strip(".") for word in track))).lower() or "track"
+    if len(base) > _MOST_SLUG:  # a file name has 255 characters, and figures put more behind it
+        base = f"{base[:_MOST_SLUG]}-{hashlib.sha256(json.dumps(track).encode()).hexdigest()[:8]}"
     slug, number = base, 2
     while slug in taken:
         slug, number = f"{base}-{number}", number + 1

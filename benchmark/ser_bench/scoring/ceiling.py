@@ -15,8 +15,7 @@ import numpy as np
 from ser_bench.errors import ScoreError
 from ser_bench.interface import ATTRIBUTES
 from ser_bench.scoring.ccc import concordance
-from ser_bench.scoring.resampling import coarsen
-from ser_bench.scoring.slices import LEAST_UTTERANCES
+from ser_bench.scoring.slices import LEAST_UTTERANCES, coarse_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,10 +60,10 @@ def ceiling(ratings: Sequence[NDArray[np.float64]], labels: NDArray[np.float64])
         simulated = np.clip(np.rint(truth[:, number] + np.sqrt(within[number]) * drawn), 1, 7)
         scores = [_score(one, truth[:, number]) for one in simulated]
         found[name] = {
-            "one": _coarse(_score(values[:, number], others[:, number]), len(rated)),
-            "simulated": _coarse(float(np.mean(scores)) if None not in scores else None, len(rated)),  # type: ignore[arg-type]
+            "one": coarse_score(_score(values[:, number], others[:, number]), len(rated)),
+            "simulated": coarse_score(_mean_score(scores), len(rated)),
         }
-    found["mean"] = {word: _mean([found[name][word] for name in ATTRIBUTES]) for word in ("one", "simulated")}
+    found["mean"] = {word: mean_of([found[name][word] for name in ATTRIBUTES]) for word in ("one", "simulated")}
     return found
 
 
@@ -75,13 +74,12 @@ def _score(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
         return None
 
 
-def _coarse(value: float | None, count: int) -> float | None:
-    """Round as slices are: finer digits say nothing of use, and are equations in the labels."""
-    if value is None:
-        return None
-    return round(float(np.clip(coarsen(np.array(value), count), -1, 1)), _DECIMALS) + 0.0
+def _mean_score(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if len(known) == len(scores) else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the attributes' scores as it is published; None if one has none."""
     known = [value for value in values if value is not None]
     return round(sum(known) / len(known), _DECIMALS) if len(known) == len(values) else None

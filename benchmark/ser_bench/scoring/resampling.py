@@ -152,7 +152,7 @@ def interval(
         left_out: [K] without cluster i.
         sizes: [K] utterances of cluster i.
         level: coverage.
-        step: as in ``jackknife``; ``grain`` for values as published.
+        step: what the values were rounded to multiples of; ``grain`` for values as published.
 
     Returns:
         (low, high), or None with fewer than two clusters.
@@ -161,7 +161,7 @@ def interval(
         return None
     # A perfect score has an infinite z; a billionth below is as good, and all differences stay finite.
     z, z_out = (np.arctanh(np.clip(v, -1 + 1e-9, 1 - 1e-9)) for v in (np.float64(value), np.asarray(left_out)))
-    variance, freedom = jackknife(z, z_out, sizes, step=step)
+    variance, freedom = jackknife(z, z_out, sizes, step=on_z(step, float(value)))
     reach = float(t_quantile(freedom, level) * np.sqrt(variance))
     if reach == 0:
         return float(value), float(value)
@@ -174,6 +174,14 @@ def grain(value: float, sizes: NDArray[np.int64]) -> float:
     A constant prediction has a CCC of 0 whoever is left out, and a perfect one 1.
     """
     return 0.0 if value in (-1.0, 0.0, 1.0) else 2 / int(np.sum(sizes))
+
+
+def on_z(step: float, value: float) -> float:
+    """Return how far apart two CCCs are on Fisher's z that are ``step`` apart at ``value``: step / (1 - value^2).
+
+    Within one step of a perfect score, where the rounding ends at the edge of the scale, as one step away from it.
+    """
+    return step / (1 - min(abs(value), 1 - step) ** 2) if step else 0.0
 
 
 def jackknife(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser_bench.scoring.compare import with_seeds
-from ser_bench.scoring.resampling import grain, jackknife, t_quantile
+from ser_bench.scoring.resampling import grain, jackknife, on_z, t_quantile
 
 _EDGE = 1 - 1e-9  # a perfect score has an infinite z; a billionth below is as good
 
@@ -32,7 +32,9 @@ def over_seeds(blocks: Sequence[Mapping[str, Any]], column: str) -> tuple[float,
     full = np.arctanh(np.clip([block["full"][column] for block in blocks], -_EDGE, _EDGE))  # [S]
     out = np.arctanh(np.clip([block[column] for block in blocks], -_EDGE, _EDGE))  # [S, K]
     centre = np.float64(full.mean())
-    variance, freedom = jackknife(centre, out.mean(axis=0), sizes, step=grain(blocks[0]["full"][column], sizes))
+    # Each seed's values were rounded at its own place on the scale; one that nothing can move was not.
+    steps = [on_z(grain(value, sizes), value) for value in (block["full"][column] for block in blocks)]
+    variance, freedom = jackknife(centre, out.mean(axis=0), sizes, step=float(np.mean(steps)))
     variance, freedom = with_seeds(variance, freedom, [full], [out], sizes)
     reach = float(t_quantile(freedom, 0.95) * np.sqrt(variance))
     return float(np.tanh(centre - reach)), float(np.tanh(centre + reach))

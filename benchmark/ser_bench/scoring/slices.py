@@ -9,6 +9,7 @@ Letters: n utterances, k attributes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,17 +103,36 @@ def _speakers(columns: Columns, speaker: Sequence[str]) -> dict[str, Any]:
         defined = [score for score in scores if score is not None]
         spread[attribute] = None
         if len(defined) >= LEAST_SPEAKERS:
-            values = np.quantile(defined, QUANTILES).round(_COARSE_DECIMALS)
-            spread[attribute] = {f"{q:g}": float(v) for q, v in zip(QUANTILES, values, strict=True)}
+            spread[attribute] = {f"{q:g}": _between(sorted(defined), q) for q in QUANTILES}
     return spread
+
+
+def _between(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile that is no single speaker's score: halfway between the scores next to its place.
+
+    Args:
+        ordered: the scores of 10 speakers or more.
+        share: 0.1 to 0.9.
+    """
+    place = share * (len(ordered) - 1)
+    below, above = ordered[math.ceil(place) - 1], ordered[math.floor(place) + 1]
+    return round((below + above) / 2, _COARSE_DECIMALS) + 0.0
 
 
 def _score(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> float | None:
     if len(target) < LEAST_UTTERANCES or np.ptp(target) == 0:
         return None
-    return round(
-        float(np.clip(coarsen(np.array(concordance(prediction, target)), len(target)), -1, 1)), _SLICE_DECIMALS
-    )
+    return coarse_score(concordance(prediction, target), len(target))
+
+
+def coarse_score(value: float | None, count: int) -> float | None:
+    """Round a CCC of ``count`` utterances as it is published: multiples of 2 / ``count``, in three decimals.
+
+    Rounding again changes nothing, so whoever reads a value can tell whether it is as coarse.
+    """
+    if value is None:
+        return None
+    return round(float(np.clip(coarsen(np.array(value), count), -1, 1)), _SLICE_DECIMALS) + 0.0
 
 
 def predicted_bins(prediction: NDArray[np.float64]) -> list[tuple[float, int]] | None:
