@@ -214,11 +214,12 @@ def test_a_folder_that_was_taken_away_while_it_was_waited_for_is_made_again(
 
     folder = tmp_path / "run"
     folder.mkdir()
-    before = os.open(folder, os.O_RDONLY)
+    before = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(before, fcntl.LOCK_EX)
 
     def leave(seconds: float) -> None:
         """The one before goes while this one tries."""
+        (folder / LOCK).unlink()
         folder.rmdir()
         os.close(before)
         monkeypatch.undo()

@@ -239,7 +239,7 @@ def _convolution_backward(
     dilation: Any,
     transposed: bool,
     *rest: Any,
-    **_: Any,
+    **options: Any,
 ) -> int:
     """Count a convolution's way back: each gradient asked for takes what the way there took.
 

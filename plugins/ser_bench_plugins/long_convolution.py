@@ -7,7 +7,7 @@ c channels in and d out of a group, t frames in and u out, k taps, n points of a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,14 @@ LONG = 32  # taps; shorter kernels gain nothing
 
 def quicken(convolution: nn.Module | None) -> None:
     """Let a convolution go through transforms on a CPU, if it is of a kind that gains by it; elsewhere it stays."""
-    plain = (
+    if (
         isinstance(convolution, nn.Conv1d)
         and convolution.kernel_size[0] >= LONG
         and (convolution.stride, convolution.dilation, convolution.padding_mode) == ((1,), (1,), "zeros")
         and not isinstance(convolution.padding, str)
-    )
-    if plain:
-        convolution.forward = _Forward(convolution)  # not a module: names and weights are what they were
+    ):
+        # Not a module: names and weights are what they were.
+        convolution.forward = _Forward(convolution)  # type: ignore[method-assign]
 
 
 class _Forward:
@@ -38,12 +38,13 @@ class _Forward:
         """Convolve [b, g c, t] to [b, g d, u], in the type of what is given."""
         own = self.convolution
         if given.device.type != "cpu":
-            return type(own).forward(own, given)
+            return cast(Tensor, type(own).forward(own, given))
         wide = torch.promote_types(
             given.dtype, torch.float32
         )  # under autocast too: there are no transforms in bfloat16
         found = convolve(given.to(wide), own.weight.to(wide), own.padding[0], own.groups)
-        return (found if own.bias is None else found + own.bias[:, None]).to(given.dtype)
+        shifted: Tensor = found if own.bias is None else found + own.bias[:, None]
+        return shifted.to(given.dtype)
 
 
 @torch.library.custom_op("ser_bench::long_convolution", mutates_args=())
@@ -93,19 +94,21 @@ def _padded(given: Tensor, padding: int) -> Tensor:
 
 def _by_frequency(given: Tensor, groups: int, size: int) -> Tensor:
     """Transform [b, g c, t] to [f, g, b, c]."""
-    spectrum = torch.fft.rfft(given, n=size)
+    spectrum: Tensor = torch.fft.rfft(given, n=size)
     return spectrum.unflatten(1, (groups, -1)).permute(3, 1, 0, 2).contiguous()
 
 
 def _kernel(weight: Tensor, groups: int, size: int) -> Tensor:
     """Transform [g d, c, k] to [f, g, d, c]."""
-    return torch.fft.rfft(weight, n=size).unflatten(0, (groups, -1)).permute(3, 0, 1, 2).contiguous()
+    spectrum: Tensor = torch.fft.rfft(weight, n=size)
+    return spectrum.unflatten(0, (groups, -1)).permute(3, 0, 1, 2).contiguous()
 
 
 def _in_time(spectrum: Tensor, size: int, length: int) -> Tensor:
     """Transform [f, g, b, c] back to the first frames of [b, g c, t]."""
     ordered = spectrum.permute(2, 1, 3, 0).flatten(1, 2)
-    return torch.fft.irfft(ordered, n=size)[..., :length].contiguous()
+    frames: Tensor = torch.fft.irfft(ordered, n=size)[..., :length]
+    return frames.contiguous()
 
 
 @convolve.register_fake
@@ -134,9 +137,9 @@ convolve.register_autograd(_backward, setup_context=_keep)
 @register_flop_formula(torch.ops.ser_bench.long_convolution)
 def _flops(given: Any, weight: Any, padding: int, groups: int, *, out_shape: Any = None, **_: Any) -> int:
     """Count what the sums would take one by one: the model's arithmetic, however it is done."""
-    return 2 * out_shape[0] * out_shape[1] * out_shape[2] * weight[1] * weight[2]
+    return int(2 * out_shape[0] * out_shape[1] * out_shape[2] * weight[1] * weight[2])
 
 
 @register_flop_formula(torch.ops.ser_bench.long_convolution_backward)
 def _backward_flops(gradient: Any, given: Any, weight: Any, padding: int, groups: int, **_: Any) -> int:
-    return 4 * gradient[0] * gradient[1] * gradient[2] * weight[1] * weight[2]
+    return int(4 * gradient[0] * gradient[1] * gradient[2] * weight[1] * weight[2])

@@ -17,7 +17,7 @@ from ser_bench.corpus.demo import cached_demo
 from ser_bench.corpus.texts import texts_digest
 from ser_bench.errors import StudyError
 from ser_bench.host import host
-from ser_bench.locks import held
+from ser_bench.locks import begun, held
 from ser_bench.records import Json
 from ser_bench.studies.options import Cell, Options, Scoring
 from ser_bench.studies.report import Report
@@ -148,8 +148,8 @@ class Steps:
         Raises:
             StudyError: a seed was begun, is not finished, and nobody works on it.
         """
-        begun = [one for one in self.planned if not one.finished and (one.folder / f"seed-{one.seed}").exists()]
-        idle = [one for one in begun if not held(one.folder / f"seed-{one.seed}")]
+        left = [one for one in self.planned if not one.finished and begun(one.folder / f"seed-{one.seed}")]
+        idle = [one for one in left if not held(one.folder / f"seed-{one.seed}")]
         if idle and not resume:
             raise StudyError(
                 f"{len(idle)} of {len(self.planned)} trainings were begun and are not finished (first: {idle[0]}). "

@@ -285,8 +285,8 @@ def _stopping(running: Callable[[], Sequence[Worker]]) -> Iterator[None]:
     runs are processes by themselves, and would go on.
     """
     signals = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
-    signals = tuple(number for number in signals if signal.getsignal(number) is not signal.SIG_IGN)  # as nohup sets it
-    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup sets it
+    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
     try:
         yield
     except BaseException:
