@@ -25,7 +25,7 @@ def quicken(convolution: nn.Module | None) -> None:
         and not isinstance(convolution.padding, str)
     ):
         # Not a module: names and weights are what they were.
-        convolution.forward = _Forward(convolution)  # type: ignore[method-assign]
+        convolution.forward = _Forward(convolution)  # type: ignore[method-assign, assignment]
 
 
 class _Forward:
@@ -95,13 +95,15 @@ def _padded(given: Tensor, padding: int) -> Tensor:
 def _by_frequency(given: Tensor, groups: int, size: int) -> Tensor:
     """Transform [b, g c, t] to [f, g, b, c]."""
     spectrum: Tensor = torch.fft.rfft(given, n=size)
-    return spectrum.unflatten(1, (groups, -1)).permute(3, 1, 0, 2).contiguous()
+    b, channels, f = spectrum.shape
+    return spectrum.view(b, groups, channels // groups, f).permute(3, 1, 0, 2).contiguous()
 
 
 def _kernel(weight: Tensor, groups: int, size: int) -> Tensor:
     """Transform [g d, c, k] to [f, g, d, c]."""
     spectrum: Tensor = torch.fft.rfft(weight, n=size)
-    return spectrum.unflatten(0, (groups, -1)).permute(3, 0, 1, 2).contiguous()
+    d, c, f = spectrum.shape
+    return spectrum.view(groups, d // groups, c, f).permute(3, 0, 1, 2).contiguous()
 
 
 def _in_time(spectrum: Tensor, size: int, length: int) -> Tensor:
