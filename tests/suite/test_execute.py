@@ -477,7 +477,8 @@ def end(running: subprocess.Popen[str], number: int) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_whatever_ends_a_call_ends_its_process_first(release: Path, tmp_path: Path, number: int) -> None:
     start = "import signal, sys; from pathlib import Path; from ser_bench.suite import work\n"
-    start += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    # Tests may run in the background, where both are ignored from the start.
+    start += "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     start += (
         "try:\n    print(work.call(sys.argv[2:], Path(sys.argv[1])))\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
     )
@@ -517,8 +518,12 @@ def test_a_call_that_ends_well_all_the_same_is_interrupted(monkeypatch: pytest.M
 
     worker = Ends()
     monkeypatch.setattr(work, "Processes", type("Starter", (), {"start": lambda self, call: worker}))
-    with pytest.raises(KeyboardInterrupt):
-        work.call(["score"], tmp_path / "log")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work.call(["score"], tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert worker.stopped == 1
 
 
