@@ -177,7 +177,7 @@ def test_filters(visit: Any) -> None:
     page.locator("[data-filter=ranked]").check()
     assert systems(page, track) == ["logmel"]
     page.get_by_role("button", name="Reset").click()
-    assert page.locator("#count").inner_text() == every
+    page.wait_for_function("every => document.getElementById('count').innerText === every", arg=every)
     choose("strategy", "frozen")
     assert systems(page, track) == ["xlsr[12]+tinybert>concat"]
     choose("strategy", "")
@@ -231,6 +231,7 @@ def test_a_runs_page(visit: Any, board: Path) -> None:
     page = opened.open("index.html")
     page.get_by_role("link", name="distilhubert_tinybert").first.click()
     assert page.url.endswith(f"systems/{stem}.html")
+    page.wait_for_load_state()  # scripts are read after the page
     assert page.locator("h1").inner_text() == "distilhubert_tinybert"
     assert "#1 on seen" in page.locator("#standing").inner_text()
     record = records.read(board / "records" / f"{stem}.json")
@@ -249,6 +250,7 @@ def test_a_runs_page(visit: Any, board: Path) -> None:
         assert content.startswith(head)
         assert len(content) > 3000
     page.get_by_role("link", name="Compare with another run").click()
+    page.wait_for_load_state()
     assert page.locator("#run-a").input_value() == stem
 
 

@@ -106,10 +106,8 @@ class Jobs:
 
         try:
             return Job(self._executor.submit(call), slurm=self._slurm)
-        except (
-            FailedJobError,
-            FailedSubmissionError,
-        ) as error:  # an unknown partition, too much of something: what sbatch says
+        except (FailedJobError, FailedSubmissionError) as error:
+            # An unknown partition, too much of something: what sbatch says.
             return Refused(f"the cluster refused it: {' '.join(str(error).split())[:500]}")
 
 
