@@ -210,7 +210,6 @@ for exchange in (lambda: ranks.agreed([True]), lambda: ranks.from_main(1), lambd
         assert str(error).startswith("another process of this run has ended, or cannot be reached;"), error
     else:
         raise AssertionError(exchange)
-os._exit(0)  # what is left of the connection would abort
 """
     launch(f"import os, torch{code}", {}, 2)
 
@@ -229,3 +228,27 @@ ranks.wait()
 assert file.exists()
 """
     launch(code, {"file": str(tmp_path / "made")}, 2)
+
+
+def test_no_thread_of_the_connection_outlives_the_program() -> None:
+    """One that does aborts, now and then, a run that is finished."""
+    code = """
+import atexit, os, sys
+from pathlib import Path
+from accelerate import Accelerator
+
+def threads():
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+
+def check():
+    if "pt_gloo_runloop" in threads():
+        print("threads are left:", threads(), file=sys.stderr, flush=True)
+        os._exit(1)
+
+atexit.register(check)  # called after what is registered later
+from ser_bench.training.ranks import Ranks
+ranks = Ranks(Accelerator(cpu=True))
+ranks.wait()
+assert "pt_gloo_runloop" in threads()
+"""
+    launch(code, {}, 2)

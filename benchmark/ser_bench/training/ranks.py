@@ -6,6 +6,7 @@ unequal shares of a batch, and it cannot know which parameters the other parts o
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -34,8 +35,8 @@ class Ranks:
         self.index = 0 if accelerator is None else int(accelerator.process_index)
         self.count = 1 if accelerator is None else int(accelerator.num_processes)
         self.device = torch.device("cpu") if accelerator is None else accelerator.device
-        # What the loop has to know goes over the hosts, so that it never waits for a GPU.
-        self._hosts = None if self.count == 1 else _hosts(distributed.group.WORLD)
+        if self.count > 1:
+            _hosts(distributed.group.WORLD)  # all processes have to make it together
 
     @property
     def main(self) -> bool:
@@ -58,7 +59,7 @@ class Ranks:
             return list(flags)
         together = torch.tensor(flags, dtype=torch.uint8)
         with _exchanging():
-            distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=self._hosts)
+            distributed.all_reduce(together, op=distributed.ReduceOp.MAX, group=_hosts(distributed.group.WORLD))
         return [bool(flag) for flag in together.tolist()]
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -85,7 +86,7 @@ class Ranks:
             return value
         held = [value]
         with _exchanging():
-            distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=self._hosts)
+            distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=_hosts(distributed.group.WORLD))
         return held[0]
 
     @torch.no_grad()
@@ -118,9 +119,21 @@ def _exchanging() -> Iterator[None]:
 
 
 @cache
-def _hosts(world: object) -> Any:
-    """Return the group that reaches the processes over their hosts; made once for each start of the processes."""
-    return None if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")
+def _hosts(world: Any) -> Any:
+    """Return the group that reaches the processes over their hosts, so that what the loop asks never waits for a GPU.
+
+    Made once for each start of the processes.
+    """
+    group = world if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")
+    atexit.register(_leave)
+    return group
+
+
+def _leave() -> None:
+    """End gloo's threads: one that lets go of a tensor while the interpreter ends would abort a finished run."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group(_hosts(distributed.group.WORLD))
+    _hosts.cache_clear()  # its threads end with the last reference to a group, so nothing else here keeps one
 
 
 def _slices(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:
