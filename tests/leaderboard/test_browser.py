@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,13 @@ def visit(browser: Any, board: Path) -> Iterator[Any]:
         one.close()
 
 
+def expect(shown: Any) -> Any:
+    """Say what a page shall show, soon."""
+    from playwright import sync_api
+
+    return sync_api.expect(shown)
+
+
 def stem_of(board: Path, system: str) -> str:
     return next(p.stem for p in sorted((board / "records").glob("*.json")) if p.stem.rpartition("-")[0] == system)
 
@@ -151,13 +159,13 @@ def test_a_long_table_shows_its_first_rows_until_asked(visit: Any, board: Path, 
     assert len(first) == 3
     page.locator("#f-search").fill("logmel_words")  # one that is found is shown, wherever it stood
     assert systems(page, track) == ["logmel_words"]
-    assert not section.locator(".rest").is_visible()
+    expect(section.locator(".rest")).to_be_hidden()
     page.locator("#f-search").fill("")
     section.get_by_role("button", name="Show all 7 rows").click()
     every = column(page, "num.unseen.valence", track)
     assert len(every) == 7
     assert every[:3] == first == sorted(every, reverse=True)[:3]
-    assert not section.locator(".rest").is_visible()
+    expect(section.locator(".rest")).to_be_hidden()
 
 
 def test_filters(visit: Any) -> None:
@@ -177,7 +185,7 @@ def test_filters(visit: Any) -> None:
     page.locator("[data-filter=ranked]").check()
     assert systems(page, track) == ["logmel"]
     page.get_by_role("button", name="Reset").click()
-    page.wait_for_function("every => document.getElementById('count').innerText === every", arg=every)
+    expect(page.locator("#count")).to_have_text(every)
     choose("strategy", "frozen")
     assert systems(page, track) == ["xlsr[12]+tinybert>concat"]
     choose("strategy", "")
@@ -206,7 +214,7 @@ def test_search_and_address(visit: Any, board: Path) -> None:
         "distilhubert_tinybert", "xlsr[12]+tinybert>concat",
     }  # fmt: skip
     page.keyboard.type(" no such thing")
-    assert page.locator("#nothing").is_visible()
+    expect(page.locator("#nothing")).to_be_visible()
     assert page.locator(".track:visible").count() == 0
     page.locator("#f-search").fill("someone/something")  # a repository
     assert page.locator("tbody tr:visible a").count() > 5
@@ -230,10 +238,10 @@ def test_a_runs_page(visit: Any, board: Path) -> None:
     opened = visit(permissions=["clipboard-read", "clipboard-write"], accept_downloads=True)
     page = opened.open("index.html")
     page.get_by_role("link", name="distilhubert_tinybert").first.click()
-    assert page.url.endswith(f"systems/{stem}.html")
+    expect(page).to_have_url(re.compile(f"systems/{re.escape(stem)}[.]html$"))
     page.wait_for_load_state()  # scripts are read after the page
-    assert page.locator("h1").inner_text() == "distilhubert_tinybert"
-    assert "#1 on seen" in page.locator("#standing").inner_text()
+    expect(page.locator("h1")).to_have_text("distilhubert_tinybert")
+    expect(page.locator("#standing")).to_contain_text("#1 on seen")
     record = records.read(board / "records" / f"{stem}.json")
     for part in ("signature", "command"):
         page.locator(f"[data-copy={part}]").click()
@@ -251,7 +259,7 @@ def test_a_runs_page(visit: Any, board: Path) -> None:
         assert len(content) > 3000
     page.get_by_role("link", name="Compare with another run").click()
     page.wait_for_load_state()
-    assert page.locator("#run-a").input_value() == stem
+    expect(page.locator("#run-a")).to_have_value(stem)
 
 
 def test_choosing_two_runs_and_comparing_them(visit: Any, board: Path) -> None:
@@ -261,7 +269,7 @@ def test_choosing_two_runs_and_comparing_them(visit: Any, board: Path) -> None:
     assert page.locator("#tray-go").get_attribute("aria-disabled") == "true"
     track.get_by_label("Compare logmel_words", exact=True).check()
     track.get_by_label("Compare mean_only", exact=True).check()  # the third takes the first one's place
-    assert page.locator("#tray-names").inner_text() == "logmel_words and mean_only"
+    expect(page.locator("#tray-names")).to_have_text("logmel_words and mean_only")
     page.get_by_role("link", name="Compare", exact=True).last.click()
     page.locator(".result table").first.wait_for()
     assert page.locator(".result h2").all_inner_texts() == ["Seen (test1)", "Unseen (test2)", "Development"]
@@ -275,14 +283,14 @@ def test_choosing_two_runs_and_comparing_them(visit: Any, board: Path) -> None:
     page.get_by_text("worse").first.wait_for()
     page.locator("#margin").fill("0")
     page.locator("#margin").press("Tab")
-    assert "above 0" in page.locator("#message").inner_text()
+    expect(page.locator("#message")).to_contain_text("above 0")
 
 
 def test_runs_that_cannot_be_paired(visit: Any, board: Path) -> None:
     """Another address cannot name a file, and other clusters are told."""
     opened = visit()
     page = opened.open("compare.html#a=../../records/x&b=__proto__")
-    assert page.locator("#message").inner_text() == "Choose two runs."
+    expect(page.locator("#message")).to_have_text("Choose two runs.")
     reason = page.evaluate(
         "serBench.statistics.unpaired(["
         "{metric: 'ccc-1', digest: 'a', sizes: [1]}, {metric: 'ccc-1', digest: 'b', sizes: [1]}])"
@@ -362,11 +370,11 @@ def test_dark_and_light(visit: Any) -> None:
     opened = visit(color_scheme="dark")
     page = opened.open("index.html")
     assert background(page) < 90
-    assert page.locator("figure img.on-dark").first.is_visible()
-    assert not page.locator("figure img.on-light").first.is_visible()
+    expect(page.locator("figure img.on-dark").first).to_be_visible()
+    expect(page.locator("figure img.on-light").first).to_be_hidden()
     page.get_by_role("button", name="Switch between light and dark").press("Enter")
     assert background(page) > 700
-    assert page.locator("figure img.on-light").first.is_visible()
+    expect(page.locator("figure img.on-light").first).to_be_visible()
     assert background(opened.open("compare.html")) > 700  # remembered
 
 
@@ -379,9 +387,9 @@ def test_a_phone(visit: Any, board: Path, scheme: str) -> None:
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
     page = opened.open("index.html")
-    assert not page.locator("#f-modality").is_visible()
+    expect(page.locator("#f-modality")).to_be_hidden()
     page.get_by_role("button", name="Filters").tap()
-    assert page.locator("#f-modality").is_visible()
+    expect(page.locator("#f-modality")).to_be_visible()
     table = page.locator(f".track >> nth={paper_track(page)}")
     assert table.locator("thead th.num:visible").all_inner_texts() == ["#", "Mean", "#", "Mean"]
     box = table.locator("table").bounding_box()
@@ -452,10 +460,10 @@ def test_a_board_without_runs(visit: Any, tmp_path: Path) -> None:
     render(tmp_path, cache=tmp_path / "cache")
     opened = visit(tmp_path)
     page = opened.open("index.html")
-    assert page.get_by_text("No run stands here yet").is_visible()
+    expect(page.get_by_text("No run stands here yet")).to_be_visible()
     assert page.locator("#f-strategy").is_disabled()
     page = opened.open("compare.html")
-    assert "nothing to compare" in page.locator("#message").inner_text()
+    expect(page.locator("#message")).to_contain_text("nothing to compare")
 
 
 def test_without_scripts(browser: Any, board: Path) -> None:
@@ -464,7 +472,7 @@ def test_without_scripts(browser: Any, board: Path) -> None:
     page = opened.open("index.html")
     assert page.locator(".track tbody tr").count() > 10
     opened.open("compare.html")
-    assert page.locator("noscript").is_visible()
+    expect(page.locator("noscript")).to_be_visible()
     opened.close()
 
 
