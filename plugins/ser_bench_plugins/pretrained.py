@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Regularisation, Source, Weights
+from ser_bench_plugins.dropout import quicken
 
 log = logging.getLogger(__name__)
 
@@ -181,9 +182,12 @@ def make(
     dropouts = dict.fromkeys(family.dropouts, regularisation.dropout)
     config = family.model.config_class.from_dict(sized | {family.depth: layers} | dropouts | dict(family.always))
     if checkpoint is None:
-        return family.model(config, **family.arguments).eval()
-    _require(wanted, checkpoint)
-    return _filled(family, config, checkpoint).eval()
+        model = family.model(config, **family.arguments)
+    else:
+        _require(wanted, checkpoint)
+        model = _filled(family, config, checkpoint)
+    quicken(model)
+    return model.eval()
 
 
 def _filled(family: Family, config: PreTrainedConfig, checkpoint: Checkpoint) -> Any:

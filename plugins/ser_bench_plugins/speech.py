@@ -16,6 +16,7 @@ from transformers import Data2VecAudioModel, HubertModel, PreTrainedModel, Wav2V
 from ser_bench.errors import WeightsError
 from ser_bench.interface import Encoded, Regularisation, Source, Weights
 from ser_bench.pooling import valid
+from ser_bench_plugins.dropout import attend
 from ser_bench_plugins.long_convolution import quicken
 from ser_bench_plugins.masking import attention_mask, dropped, mask_spans
 from ser_bench_plugins.pretrained import Checkpoint, Family, located, make, shipped
@@ -210,13 +211,8 @@ def _attend(attention: Any, hidden: Tensor, bias: Tensor, own: Tensor) -> Tensor
     weight = gates[..., :1] * (gates[..., 1:] * attention.gru_rel_pos_const - 1.0) + 2.0  # [b, h, t, 1]
     query = split(attention.q_proj(hidden))
     mask = (weight * bias).to(query.dtype).masked_fill(~own, -torch.inf)  # [b, h, t, t]
-    mixed = nn.functional.scaled_dot_product_attention(
-        query,
-        split(attention.k_proj(hidden)),
-        split(attention.v_proj(hidden)),
-        attn_mask=mask,
-        dropout_p=attention.dropout if attention.training else 0.0,
-    )
+    share = attention.dropout if attention.training else 0.0
+    mixed = attend(query, split(attention.k_proj(hidden)), split(attention.v_proj(hidden)), mask, dropout=share)
     given: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(-2))
     return given
 

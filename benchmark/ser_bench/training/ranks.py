@@ -86,7 +86,9 @@ class Ranks:
             return value
         held = [value]
         with _exchanging():
-            distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"), group=_hosts(distributed.group.WORLD))
+            distributed.broadcast_object_list(
+                held, src=0, device=torch.device("cpu"), group=_hosts(distributed.group.WORLD)
+            )
         return held[0]
 
     @torch.no_grad()
