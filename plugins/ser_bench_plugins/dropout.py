@@ -109,8 +109,7 @@ class _Weights(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, share: float) -> Tensor:
-        with torch.autocast("cpu", enabled=False):  # which would make float32 of it
-            weights = torch.softmax(scores, -1)
+        weights = torch.softmax(scores, -1)
         scales = _scales(weights, share)
         ctx.save_for_backward(weights, scales)
         return weights * scales

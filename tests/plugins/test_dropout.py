@@ -99,16 +99,20 @@ def test_dropped_attention_is_weights_times_a_mask() -> None:
     torch.testing.assert_close(found, whole * kept / 0.8, rtol=1e-4, atol=1e-7)
 
 
-def test_masked_places_get_nothing() -> None:
+def test_masked_places_get_nothing_and_give_nothing() -> None:
     torch.manual_seed(6)
-    query, key, value = torch.randn(3, 4, 2, 9, 8).requires_grad_().unbind()
+    query, key, value = (torch.randn(4, 2, 9, 8, requires_grad=True) for _ in range(3))
     mask = keys(4, 9)
-    attend(query, key, value, mask, dropout=0.3).sum().backward()
+    own = mask[:, :, :1].transpose(-1, -2)  # [b, 1, t, 1]
     torch.manual_seed(7)
     one = attend(query, key, value, mask, dropout=0.3)
-    changed = torch.where(mask[:, 0, 0, :, None].unsqueeze(1), value, 1e6)
     torch.manual_seed(7)
-    assert torch.equal(attend(query, key, changed, mask, dropout=0.3), one)
+    assert torch.equal(attend(query, key, torch.where(own, value, 1e6), mask, dropout=0.3), one)
+    one.square().sum().backward()
+    for given in (key, value):
+        assert given.grad is not None
+        assert not given.grad[~own.expand_as(given)].any()
+        assert given.grad[own.expand_as(given)].all()
 
 
 def test_gradients_of_attention() -> None:
@@ -133,9 +137,15 @@ def test_attention_in_bfloat16_draws_the_same_masks() -> None:
 
 
 def test_attention_under_autocast_stays_narrow() -> None:
-    query = torch.randn(1, 1, 4, 4).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert attend(query, query, query, torch.zeros(1, 1, 4, 4), dropout=0.5).dtype == torch.bfloat16
+    """In float32 it would take three times as long, and the next product's result would not show it."""
+    query = torch.randn(1, 1, 4, 4).bfloat16().requires_grad_()
+    kept: list[Tensor] = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16), hooks:
+        attend(query, query, query, torch.zeros(1, 1, 4, 4), dropout=0.5)
+    assert {tensor.dtype for tensor in kept} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(("kind", "name"), ENCODERS)

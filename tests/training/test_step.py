@@ -230,6 +230,7 @@ assert file.exists()
     launch(code, {"file": str(tmp_path / "made")}, 2)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads threads from /proc")
 def test_no_thread_of_the_connection_outlives_the_program() -> None:
     """One that does aborts, now and then, a run that is finished."""
     code = """
